@@ -1,0 +1,1 @@
+"""Scenarios of real clients: kazoo for what applications do, raw sockets for what no client library would send."""

@@ -1,0 +1,33 @@
+//! Whole-server performance: how fast, how steady, and against what.
+//!
+//! `load` is a generator far cheaper than any server; `floor` is the null server that shows what this kernel and
+//! this generator allow; `compare` runs the Java server, Zorilla and the floor side by side; `fill` looks for stalls
+//! of writes while the tree grows; `report` renders kept runs again; `crash` kills servers and counts losses.
+//!
+//! Guarantees: a reply that is not what the protocol promises makes a run fail, however fast it was.
+
+#![forbid(unsafe_code)]
+
+mod cli;
+mod compare;
+mod crash;
+mod fill;
+mod floor;
+mod limits;
+mod load;
+mod probe;
+mod process;
+mod shape;
+mod stats;
+mod wire;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().collect();
+    // The crash rounds have a command line of their own.
+    if arguments.get(1).is_some_and(|name| name == "crash") {
+        return crash::main(arguments[2..].to_vec());
+    }
+    cli::main()
+}

@@ -1,0 +1,219 @@
+//! The command line: what was typed becomes a [`Command`], or a sentence and an exit code.
+//!
+//! Decides nothing about a configuration file or a port: those texts go to `config`, which knows what they may
+//! be. Prints nothing and ends nothing: `main` does what an [`Exit`] says.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand};
+
+/// The exit codes of the process, with the Java server's meanings.
+pub mod exit_code {
+    /// Nothing went wrong.
+    pub const OK: u8 = 0;
+    /// Anything that has no code of its own.
+    pub const OTHER: u8 = 1;
+    /// The command line or the configuration is wrong.
+    pub const BAD_CONFIG: u8 = 2;
+    /// The data directory cannot be used.
+    pub const DATA_DIRECTORY: u8 = 3;
+}
+
+/// What the process is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Serve.
+    Server(Server),
+    /// Print the version.
+    Version,
+}
+
+/// Where a server's configuration comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// Nowhere: the embedded default.
+    Embedded,
+    /// From a file.
+    File {
+        /// The file as it was typed.
+        path: PathBuf,
+        /// Whether a key that nobody knows is a fault.
+        strict: bool,
+    },
+    /// From the arguments themselves; `config` checks them.
+    Arguments {
+        /// The client port.
+        port: OsString,
+        /// The data directory.
+        data_dir: OsString,
+        /// Milliseconds of a tick.
+        tick_ms: Option<OsString>,
+        /// Connections per client address.
+        max_client_cnxns: Option<OsString>,
+    },
+}
+
+/// Why the process ends before it does anything, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// What to print: on standard output when `code` is [`exit_code::OK`], on standard error otherwise.
+    pub text: String,
+    /// The exit code.
+    pub code: u8,
+}
+
+#[derive(Parser)]
+#[command(
+    name = "zorilla",
+    about = "Zorilla: an Apache ZooKeeper server",
+    after_help = "A first look:  zorilla server   and in another terminal:  echo srvr | nc 127.0.0.1 2181",
+    disable_help_subcommand = true,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+struct Typed {
+    #[command(subcommand)]
+    command: TypedCommand,
+}
+
+#[derive(Subcommand)]
+enum TypedCommand {
+    /// Serve ZooKeeper clients until SIGTERM or SIGINT
+    Server(TypedServer),
+    /// Print the version
+    Version,
+}
+
+#[derive(Args)]
+#[command(
+    override_usage = "zorilla server [--strict] [CONFIG | PORT DATADIR [TICKTIME] [MAXCNXNS]]",
+    after_help = "Without arguments: client port 2181 on loopback only, data in ./zorilla-data.\n\n\
+                  CONFIG    a zoo.cfg; docs/configuration.md says what each key means here\n\
+                  PORT      the client port, on every IPv4 interface\n\
+                  DATADIR   where log and state are kept\n\
+                  TICKTIME  milliseconds of a tick, 3000 unless given\n\
+                  MAXCNXNS  connections per client address, without limit unless given\n\n\
+                  Exit codes: 0 stopped by a signal; 2 wrong arguments or configuration; 3 the data directory cannot \
+                  be used; 1 anything else."
+)]
+struct TypedServer {
+    /// Refuse a configuration file that has keys nobody knows, instead of warning
+    #[arg(long)]
+    strict: bool,
+    #[arg(hide = true)]
+    arguments: Vec<OsString>,
+}
+
+/// Reads the command line; the first of `arguments` is the name of the program.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
+    let typed = Typed::try_parse_from(arguments).map_err(|error| Exit {
+        text: error.to_string(),
+        code: match error.kind() {
+            ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => exit_code::OK,
+            _ => exit_code::BAD_CONFIG,
+        },
+    })?;
+    match typed.command {
+        TypedCommand::Version => Ok(Command::Version),
+        TypedCommand::Server(TypedServer { strict, arguments }) => server(strict, arguments).map(Command::Server),
+    }
+}
+
+fn server(strict: bool, arguments: Vec<OsString>) -> Result<Server, Exit> {
+    let count = arguments.len();
+    let mut rest = arguments.into_iter();
+    match (rest.next(), rest.next(), rest.next(), rest.next()) {
+        (None, ..) if strict => Err(refused("--strict is about a configuration file, and none is named.")),
+        (None, ..) => Ok(Server::Embedded),
+        (Some(only), None, ..) if only.is_empty() => Err(refused("The name of the configuration file is empty.")),
+        (Some(only), None, ..) => Ok(Server::File { path: only.into(), strict }),
+        _ if strict => Err(refused("--strict is about a configuration file, and PORT DATADIR is none.")),
+        (Some(port), Some(data_dir), tick_ms, max_client_cnxns) if count <= 4 => {
+            Ok(Server::Arguments { port, data_dir, tick_ms, max_client_cnxns })
+        }
+        _ => Err(refused(&format!("At most four arguments were expected, {count} were found."))),
+    }
+}
+
+fn refused(sentence: &str) -> Exit {
+    Exit {
+        text: format!(
+            "{sentence}\n\
+             Usage: zorilla server [--strict] [CONFIG | PORT DATADIR [TICKTIME] [MAXCNXNS]]\n\
+             More: zorilla server --help\n"
+        ),
+        code: exit_code::BAD_CONFIG,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn typed(line: &str) -> Result<Command, Exit> {
+        parse(std::iter::once("zorilla").chain(line.split_whitespace()).map(OsString::from))
+    }
+
+    #[test]
+    fn a_server_is_configured_by_nothing_a_file_or_arguments() {
+        assert_eq!(typed("server"), Ok(Command::Server(Server::Embedded)));
+        for (line, strict) in
+            [("server zoo.cfg", false), ("server --strict zoo.cfg", true), ("server zoo.cfg --strict", true)]
+        {
+            assert_eq!(typed(line), Ok(Command::Server(Server::File { path: "zoo.cfg".into(), strict })));
+        }
+        let arguments = |tick: Option<&str>, cnxns: Option<&str>| {
+            Ok(Command::Server(Server::Arguments {
+                port: "2181".into(),
+                data_dir: "/data".into(),
+                tick_ms: tick.map(OsString::from),
+                max_client_cnxns: cnxns.map(OsString::from),
+            }))
+        };
+        assert_eq!(typed("server 2181 /data"), arguments(None, None));
+        assert_eq!(typed("server 2181 /data 2000"), arguments(Some("2000"), None));
+        assert_eq!(typed("server 2181 /data 2000 60"), arguments(Some("2000"), Some("60")));
+        assert_eq!(typed("version"), Ok(Command::Version));
+    }
+
+    #[test]
+    fn help_is_asked_for_and_no_fault() {
+        for line in ["--help", "server --help", "version --help"] {
+            let exit = typed(line).unwrap_err();
+            assert_eq!(exit.code, exit_code::OK, "{line}");
+            assert!(exit.text.contains("Usage: zorilla"), "{}", exit.text);
+        }
+        let help = typed("server --help").unwrap_err().text;
+        for word in ["--strict", "CONFIG", "PORT", "DATADIR", "TICKTIME", "MAXCNXNS", "Exit codes", "loopback"] {
+            assert!(help.contains(word), "{word} is not in {help}");
+        }
+        let help = typed("--help").unwrap_err().text;
+        assert!(help.contains("server") && help.contains("version"), "{help}");
+    }
+
+    #[test]
+    fn wrong_arguments_are_a_sentence_and_code_2() {
+        for line in [
+            "",
+            "serve",
+            "server a b c d e",
+            "server --strict",
+            "server --strict 2181 /data",
+            "server --lenient",
+            "version 1",
+        ] {
+            let exit = typed(line).unwrap_err();
+            assert_eq!(exit.code, exit_code::BAD_CONFIG, "{line:?}");
+            assert!(exit.text.contains("Usage: "), "{line:?}: {}", exit.text);
+        }
+        assert!(parse(["zorilla", "server", ""].map(OsString::from)).is_err());
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        use clap::CommandFactory;
+        Typed::command().debug_assert();
+    }
+}

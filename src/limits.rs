@@ -1,0 +1,148 @@
+//! Every maximum of the server, by name. A full queue slows its producer; nothing grows past what stands here.
+//!
+//! Facts from the reference (frame size, idle time before a handshake) are marked; the others are ours.
+
+/// The default of `jute.maxbuffer`: the largest request frame, in bytes (ZooKeeper 3.9: 0xfffff).
+pub const FRAME_BYTES_MAX: usize = 0xf_ffff;
+
+/// The most bytes an encoded transaction may take beyond its request: header, digest, sequence number.
+pub const TXN_OVERHEAD_BYTES_MAX: usize = 256;
+
+/// The largest `jute.maxbuffer` that is accepted: a transaction made of the largest request must fit a record of the log.
+pub const JUTE_MAXBUFFER_BYTES_MAX: usize = zorilla_wal::limits::TXN_BYTES_MAX - TXN_OVERHEAD_BYTES_MAX;
+/// The smallest `jute.maxbuffer` that is accepted.
+pub const JUTE_MAXBUFFER_BYTES_MIN: usize = 1 << 10;
+
+/// The largest tick, ms: twenty of them are a session timeout and must fit the protocol's int.
+pub const TICK_MS_MAX: u32 = (i32::MAX / 20) as u32;
+
+/// The smallest segment of the log that is accepted.
+pub const SEGMENT_BYTES_MIN: u64 = zorilla_wal::limits::SEGMENT_BYTES_SERVER_MIN;
+/// The largest segment of the log that is accepted.
+pub const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+
+/// The largest configuration file that is read.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Workers: as many as the bits that say whom to wake.
+pub const WORKERS_MAX: usize = 64;
+
+/// Transactions applied under one hold of the gate.
+pub const SLICE_TXNS_MAX: usize = 64;
+
+/// Bytes of outcomes and read results gathered for one worker in one slice before the slice ends.
+pub const SLICE_BYTES_MAX: usize = 1 << 20;
+
+/// Slices that may wait in one worker's delivery mailbox.
+pub const MAILBOX_SLICES_MAX: usize = 256;
+
+/// Bytes that may wait in one worker's delivery mailbox before the replica stops applying.
+pub const MAILBOX_BYTES_MAX: usize = 64 << 20;
+
+/// Requests that one worker may have posted and not seen completed.
+pub const CREDIT_REQUESTS_MAX: usize = 16 * 1024;
+
+/// Bytes of requests that one worker may have posted and not seen completed. One frame may exceed it.
+pub const CREDIT_BYTES_MAX: usize = 16 << 20;
+
+/// Posts (one per worker and turn) that may wait for the replica, per worker.
+pub const POSTS_MAX: usize = 256;
+
+/// Requests of one connection that may be posted and not completed; more wait in its socket.
+pub const CONNECTION_PENDING_MAX: u32 = 1024;
+
+/// Transactions prepared and not applied.
+pub const INFLIGHT_TXNS_MAX: usize = 32 * 1024;
+
+/// Bytes of encoded transactions prepared and not applied. One transaction may exceed it.
+pub const INFLIGHT_BYTES_MAX: usize = 32 << 20;
+
+/// Size of one chunk of the window that holds encoded transactions until they are applied.
+pub const WINDOW_CHUNK_BYTES: usize = 1 << 20;
+
+/// Bytes waiting to be written to one client before its socket is no longer read.
+pub const OUTPUT_BYTES_HIGH: usize = 1 << 20;
+
+/// Bytes waiting to be written to one client at which the connection is closed: it does not read, and results that were
+/// already under way when its socket was last read have piled up.
+pub const OUTPUT_BYTES_MAX: usize = 128 << 20;
+
+/// Bytes waiting to be written to all clients of one worker. Beyond it, connections with much of it are closed.
+pub const OUTPUT_BYTES_WORKER_MAX: usize = 256 << 20;
+
+/// A connection with no more than this waiting is never closed for what others have waiting.
+pub const OUTPUT_BYTES_FAIR: usize = 8 << 20;
+
+/// Output buffers that a worker keeps for reuse, and the largest capacity worth keeping.
+pub const OUTPUT_POOL_BUFFERS_MAX: usize = 1024;
+/// See [`OUTPUT_POOL_BUFFERS_MAX`].
+pub const OUTPUT_POOL_BUFFER_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes read from one socket in one call, and in one turn before the next socket gets its chance.
+pub const READ_BYTES: usize = 256 << 10;
+/// See [`READ_BYTES`].
+pub const READ_BYTES_PER_TURN_MAX: usize = 1 << 20;
+
+/// Readiness events taken from the kernel in one call.
+pub const POLL_EVENTS_MAX: usize = 1024;
+
+/// Connections one worker may hold: bounded by descriptors long before.
+pub const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// A connection that has not finished its handshake after this long is closed (ZooKeeper: `nio.sessionlessCnxnTimeout`).
+pub const SESSIONLESS_MS_MAX: u64 = 10_000;
+
+/// How long the acceptor rests after the process ran out of descriptors.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Accepted sockets that may wait for a worker to take them.
+pub const ACCEPTED_MAX: usize = 4096;
+
+/// Counters of one worker's interest filter, both tables together: 256 KiB. With ten thousand watched paths a quarter of the
+/// changes of other znodes reaches the worker needlessly; none that it watches is missed.
+pub const INTEREST_COUNTERS: usize = 1 << 16;
+
+/// Path buffers of one size that a watch table keeps for reuse; 7.5 MiB if every size is.
+pub const SPARE_PATHS_MAX: usize = 16 * 1024;
+/// The largest path buffer worth keeping.
+pub const SPARE_PATH_BYTES_MAX: usize = 256;
+/// The smallest path buffer. Sizes double from here on, so that paths of about the same length can take turns.
+pub const SPARE_PATH_BYTES_MIN: usize = 32;
+
+/// The longest path or ACL list whose buffer an entry of the pending overlay keeps for its next use.
+pub const SPARE_ENTRY_BYTES_MAX: usize = 1 << 10;
+
+/// Chunks of the common size that the window of encoded transactions keeps for reuse.
+pub const SPARE_CHUNKS_MAX: usize = 8;
+
+/// Jobs that may wait for the store thread. The log asks for one segment at a time.
+pub const JOBS_MAX: usize = 4;
+
+/// Sessions are judged at most this often, ns.
+pub const TICK_NS_MIN: u64 = 10_000_000;
+
+/// The largest value a measure tells apart, in its own unit (µs: over an hour).
+pub const MEASURE_MAX: u64 = 1 << 32;
+
+/// Sum of the paths of one session's ephemeral znodes, in bytes: its closeSession transaction lists them all and must fit.
+pub const EPHEMERAL_PATH_BYTES_MAX: u64 = 1 << 20;
+
+/// Sessions expired in one tick of the replica; the rest follows in the next.
+pub const EXPIRED_PER_TICK_MAX: usize = 1024;
+
+/// Sessions named in one report of touched sessions; the rest is named in the next.
+pub const TOUCHED_PER_POST_MAX: usize = 16 * 1024;
+
+/// After a stop was asked for, how long clients have to take their last replies, ms.
+pub const STOP_FLUSH_MS_MAX: u64 = 2_000;
+
+// A post is made of at least one request, so posts cannot run out before requests do by more than reports do.
+const _: () = assert!(SLICE_BYTES_MAX < MAILBOX_BYTES_MAX);
+// What is under way for one worker fits what the replica may hold.
+const _: () = assert!(CREDIT_REQUESTS_MAX <= INFLIGHT_TXNS_MAX);
+// One more reply than the high mark still fits below the closing mark.
+const _: () = assert!(OUTPUT_BYTES_HIGH + 2 * FRAME_BYTES_MAX < OUTPUT_BYTES_MAX);
+// One connection may fill its own share.
+const _: () = assert!(OUTPUT_BYTES_FAIR < OUTPUT_BYTES_MAX && OUTPUT_BYTES_MAX < OUTPUT_BYTES_WORKER_MAX);
+// A closeSession transaction fits a record of the log.
+const _: () = assert!(EPHEMERAL_PATH_BYTES_MAX as usize + TXN_OVERHEAD_BYTES_MAX <= zorilla_wal::limits::TXN_BYTES_MAX);

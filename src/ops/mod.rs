@@ -1,0 +1,4 @@
+//! What operators ask a running server, and what it counts to answer them.
+
+pub mod four_letter;
+pub mod metrics;
