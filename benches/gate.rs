@@ -6,12 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use zorilla::gate::{Gate, State};
+use zorilla::gate::{Digests, Gate, State};
 use zorilla::tree::Tree;
 use zorilla_proto::ids::Zxid;
 
 fn gate(criterion: &mut Criterion) {
-    let gate = Arc::new(Gate::new(State { tree: Tree::new(1), applied: Zxid::ZERO, sessions: 0 }));
+    let gate = Arc::new(Gate::new(State {
+        tree: Tree::new(1),
+        applied: Zxid::ZERO,
+        sessions: 0,
+        digests: Digests::default(),
+    }));
     criterion.bench_function("gate/read", |bencher| bencher.iter(|| gate.read().applied));
     criterion.bench_function("gate/write", |bencher| bencher.iter(|| gate.write().sessions += 1));
     let stop = Arc::new(AtomicBool::new(false));

@@ -3,21 +3,34 @@
 #![allow(missing_docs, reason = "criterion's macros make public items without docs")]
 
 use std::hint::black_box;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, LazyLock};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use zorilla::auth::{Identities, Rules};
 use zorilla::prep::effects::effects;
-use zorilla::prep::{self, Scratch, Write};
+use zorilla::prep::{self, Policy, Scratch, Write};
 use zorilla::tree::Tree;
 use zorilla_proto::client::{AclVec, CreateRequest, SetDataRequest};
 use zorilla_proto::ids::{SessionId, Zxid};
 use zorilla_proto::op::Op;
 use zorilla_proto::txn::TxnHeader;
 
-fn write<'a>(op: Op, body: &'a [u8]) -> Write<'a> {
+/// A server that nobody configured, and a client that said nothing of itself.
+static POLICY: LazyLock<(Policy, Identities)> = LazyLock::new(|| {
+    let rules = Arc::new(Rules::open());
+    let policy = Policy { rules, extended_types: false, enforce_quota: false, reconfig_enabled: false };
+    (policy, Identities::of_peer(Ipv4Addr::LOCALHOST.into()))
+});
+
+fn write(op: Op, body: &[u8]) -> Write<'_, 'static> {
+    let (policy, who) = &*POLICY;
     Write {
         op,
         body,
-        verdict: prep::examine(op, body).expect("the record can be decoded"),
+        verdict: prep::examine(op, body, &policy.rules, who).expect("the record can be decoded"),
+        who,
+        policy,
         session: SessionId::from_raw(1),
         session_open: true,
         ephemeral_bytes_left: 1 << 20,
@@ -47,8 +60,9 @@ fn prepare(criterion: &mut Criterion) {
         apply(&mut tree, number + 2, Op::Create, &create(&format!("/bench/n{number:010}"), 0));
     }
     let sequential = create("/bench/s-", 2);
+    let (policy, who) = &*POLICY;
     criterion.bench_function("prep/examine a create", |bencher| {
-        bencher.iter(|| prep::examine(Op::Create, black_box(&sequential)));
+        bencher.iter(|| prep::examine(Op::Create, black_box(&sequential), &policy.rules, who));
     });
     criterion.bench_function("prep/decide a sequential create", |bencher| {
         let mut scratch = Scratch::default();

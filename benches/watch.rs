@@ -10,7 +10,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use zorilla::watch::{Change, ConnId, Fired, Interest, WatchKind, WatchTable};
+use zorilla::watch::{Added, Change, ConnId, Fired, Interest, WatchKind, WatchTable};
 use zorilla_proto::ids::Zxid;
 
 const CONNECTIONS: u32 = 100;
@@ -42,7 +42,7 @@ impl Crowd {
         for path in &self.paths {
             for conn in 0..CONNECTIONS {
                 self.interest.raise(WatchKind::Data, path);
-                assert!(self.table.add(WatchKind::Data, path, ConnId(conn), self.zxid));
+                assert_eq!(self.table.add(WatchKind::Data, path, ConnId(conn), self.zxid), Added::New);
             }
         }
     }
@@ -110,7 +110,7 @@ fn one(criterion: &mut Criterion) {
         bencher.iter(|| {
             let path = black_box("/locks/queue/lock-0000000017");
             crowd.interest.raise(WatchKind::Data, path);
-            crowd.table.add(WatchKind::Data, path, ConnId(7), crowd.zxid);
+            assert_eq!(crowd.table.add(WatchKind::Data, path, ConnId(7), crowd.zxid), Added::New);
             crowd.zxid = crowd.zxid.successor().expect("a benchmark ends before zxids do");
             crowd.fired.clear();
             let consumed = crowd.table.fire(Change::Deleted, path, crowd.zxid, &mut crowd.fired);
@@ -125,6 +125,28 @@ fn one(criterion: &mut Criterion) {
         });
     });
     group.bench_function("may_watch_no", |bencher| {
+        bencher.iter(|| crowd.interest.may_watch(Change::Created, black_box("/locks/queue/lock-0000000018")));
+    });
+    // Somebody watches a subtree: every change looks at its ancestors.
+    crowd.interest.raise(WatchKind::Recursive, "/services/search");
+    assert_eq!(crowd.table.add(WatchKind::Recursive, "/services/search", ConnId(8), crowd.zxid), Added::New);
+    group.bench_function("fire_below_a_recursive_watch", |bencher| {
+        bencher.iter(|| {
+            crowd.zxid = crowd.zxid.successor().expect("a benchmark ends before zxids do");
+            crowd.fired.clear();
+            let path = black_box("/services/search/nodes/host-17/state");
+            let consumed = crowd.table.fire(Change::DataChanged, path, crowd.zxid, &mut crowd.fired);
+            crowd.interest.lower_consumed(path, consumed);
+            crowd.fired.len()
+        });
+    });
+    group.bench_function("fire_beside_a_recursive_watch", |bencher| {
+        bencher.iter(|| {
+            let path = black_box("/locks/queue/lock-0000000018");
+            crowd.table.fire(Change::Created, path, crowd.zxid, &mut crowd.fired)
+        });
+    });
+    group.bench_function("may_watch_no_beside_a_recursive_watch", |bencher| {
         bencher.iter(|| crowd.interest.may_watch(Change::Created, black_box("/locks/queue/lock-0000000018")));
     });
     let nobody = Interest::new(SEED);

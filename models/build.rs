@@ -15,6 +15,10 @@ const WATCH: &str = "watch";
 const FILES: [(&str, &str); 3] =
     [(WAKE, "../src/wake.rs"), (MAILBOX, "../src/worker/mailbox.rs"), (WATCH, "../src/watch.rs")];
 
+/// Modules within them that lie in files of their own: of which file, as it declares them, and where they are.
+const PARTS: [(&str, &str, &str); 1] =
+    [("../src/watch.rs", "#[path = \"watch/pool.rs\"]\nmod pool;", "../src/watch/pool.rs")];
+
 struct Mutant {
     name: &'static str,
     module: &'static str,
@@ -96,10 +100,10 @@ const MUTANTS: &[Mutant] = &[
         name: "raise_in_two_steps",
         module: WATCH,
         edits: &[(
-            "let before = self.counter(kind, path).fetch_add(1, Ordering::Relaxed);",
+            "let before = counter.fetch_add(1, Ordering::Relaxed);",
             concat!(
-                "let before = self.counter(kind, path).load(Ordering::Relaxed);\n",
-                "        self.counter(kind, path).store(before + 1, Ordering::Relaxed);"
+                "let before = counter.load(Ordering::Relaxed);\n",
+                "            counter.store(before + 1, Ordering::Relaxed);"
             ),
         )],
     },
@@ -109,8 +113,7 @@ fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     let sources = FILES.map(|(module, path)| {
         println!("cargo::rerun-if-changed={path}");
-        let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"));
-        (module, path, text)
+        (module, path, inline(path, &read(path)))
     });
     let mut out = String::new();
     for mutant in MUTANTS {
@@ -130,6 +133,24 @@ fn main() {
     }
     let folder = env::var_os("OUT_DIR").expect("cargo names a folder for what is built");
     fs::write(Path::new(&folder).join("mutants.rs"), out).expect("the folder can be written");
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// Puts the text of [`PARTS`] where the file at `path` names them.
+fn inline(path: &str, text: &str) -> String {
+    let mut text = text.to_owned();
+    for (_, declared, part) in PARTS.iter().filter(|(whole, ..)| *whole == path) {
+        println!("cargo::rerun-if-changed={part}");
+        assert!(text.matches(declared).count() == 1, "models/build.rs: {path} does not say once: {declared}");
+        let name = declared.rsplit(' ').next().expect("the declaration ends with a name").trim_end_matches(';');
+        let mut module = String::new();
+        write_module(&mut module, name, &read(part));
+        text = text.replace(declared, &module);
+    }
+    text
 }
 
 /// A file as a module beside the others of its mutant.

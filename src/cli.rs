@@ -1,13 +1,15 @@
 //! The command line: what was typed becomes a [`Command`], or a sentence and an exit code.
 //!
-//! Decides nothing about a configuration file or a port: those texts go to `config`, which knows what they may
-//! be. Prints nothing and ends nothing: `main` does what an [`Exit`] says.
+//! Decides nothing about a configuration file, a flag or a port: those texts go to `config`, which knows what they
+//! may be. Prints nothing and ends nothing: `main` does what an [`Exit`] says.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
+
+use crate::config::Flag;
 
 /// The exit codes of the process, with the Java server's meanings.
 pub mod exit_code {
@@ -25,7 +27,12 @@ pub mod exit_code {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Serve.
-    Server(Server),
+    Server {
+        /// Where the configuration comes from.
+        source: Server,
+        /// The flags, in the order in which they were typed.
+        flags: Vec<Flag>,
+    },
     /// Print the version.
     Version,
 }
@@ -88,8 +95,10 @@ enum TypedCommand {
 
 #[derive(Args)]
 #[command(
-    override_usage = "zorilla server [--strict] [CONFIG | PORT DATADIR [TICKTIME] [MAXCNXNS]]",
+    override_usage = "zorilla server [-Dname=value …] [--strict] [CONFIG | PORT DATADIR [TICKTIME] [MAXCNXNS]]",
     after_help = "Without arguments: client port 2181 on loopback only, data in ./zorilla-data.\n\n\
+                  -Dname=value  sets a property, as for a JVM; of two equal names the last counts, and a line of \
+                  CONFIG overrides both\n\n\
                   CONFIG    a zoo.cfg; docs/configuration.md says what each key means here\n\
                   PORT      the client port, on every IPv4 interface\n\
                   DATADIR   where log and state are kept\n\
@@ -102,12 +111,31 @@ struct TypedServer {
     /// Refuse a configuration file that has keys nobody knows, instead of warning
     #[arg(long)]
     strict: bool,
+    // The help text of an option would show a blank after the `-D`, and there is none.
+    #[arg(short = 'D', hide = true, allow_hyphen_values = true)]
+    flags: Vec<OsString>,
     #[arg(hide = true)]
     arguments: Vec<OsString>,
 }
 
+impl TypedServer {
+    fn check(self) -> Result<Command, Exit> {
+        let flag = |text: OsString| match text.into_string() {
+            Ok(text) => Ok(Flag::of(&text)),
+            Err(text) => Err(refused(&format!("-D{} is no Unicode.", text.to_string_lossy()))),
+        };
+        let flags = self.flags.into_iter().map(flag).collect::<Result<_, _>>()?;
+        Ok(Command::Server { source: source(self.strict, self.arguments)?, flags })
+    }
+}
+
 /// Reads the command line; the first of `arguments` is the name of the program.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, Exit> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // A JVM knows no `-D name=value`; taking it apart like other options would swallow the name of the file.
+    if arguments.iter().take_while(|argument| *argument != "--").any(|argument| argument == "-D") {
+        return Err(refused("-D is followed by name=value without a blank."));
+    }
     let typed = Typed::try_parse_from(arguments).map_err(|error| Exit {
         text: error.to_string(),
         code: match error.kind() {
@@ -117,11 +145,11 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
     })?;
     match typed.command {
         TypedCommand::Version => Ok(Command::Version),
-        TypedCommand::Server(TypedServer { strict, arguments }) => server(strict, arguments).map(Command::Server),
+        TypedCommand::Server(typed) => typed.check(),
     }
 }
 
-fn server(strict: bool, arguments: Vec<OsString>) -> Result<Server, Exit> {
+fn source(strict: bool, arguments: Vec<OsString>) -> Result<Server, Exit> {
     let count = arguments.len();
     let mut rest = arguments.into_iter();
     match (rest.next(), rest.next(), rest.next(), rest.next()) {
@@ -141,7 +169,7 @@ fn refused(sentence: &str) -> Exit {
     Exit {
         text: format!(
             "{sentence}\n\
-             Usage: zorilla server [--strict] [CONFIG | PORT DATADIR [TICKTIME] [MAXCNXNS]]\n\
+             Usage: zorilla server [-Dname=value …] [--strict] [CONFIG | PORT DATADIR [TICKTIME] [MAXCNXNS]]\n\
              More: zorilla server --help\n"
         ),
         code: exit_code::BAD_CONFIG,
@@ -156,26 +184,52 @@ mod tests {
         parse(std::iter::once("zorilla").chain(line.split_whitespace()).map(OsString::from))
     }
 
+    fn server(source: Server) -> Result<Command, Exit> {
+        Ok(Command::Server { source, flags: Vec::new() })
+    }
+
     #[test]
     fn a_server_is_configured_by_nothing_a_file_or_arguments() {
-        assert_eq!(typed("server"), Ok(Command::Server(Server::Embedded)));
+        assert_eq!(typed("server"), server(Server::Embedded));
         for (line, strict) in
             [("server zoo.cfg", false), ("server --strict zoo.cfg", true), ("server zoo.cfg --strict", true)]
         {
-            assert_eq!(typed(line), Ok(Command::Server(Server::File { path: "zoo.cfg".into(), strict })));
+            assert_eq!(typed(line), server(Server::File { path: "zoo.cfg".into(), strict }));
         }
         let arguments = |tick: Option<&str>, cnxns: Option<&str>| {
-            Ok(Command::Server(Server::Arguments {
+            server(Server::Arguments {
                 port: "2181".into(),
                 data_dir: "/data".into(),
                 tick_ms: tick.map(OsString::from),
                 max_client_cnxns: cnxns.map(OsString::from),
-            }))
+            })
         };
         assert_eq!(typed("server 2181 /data"), arguments(None, None));
         assert_eq!(typed("server 2181 /data 2000"), arguments(Some("2000"), None));
         assert_eq!(typed("server 2181 /data 2000 60"), arguments(Some("2000"), Some("60")));
         assert_eq!(typed("version"), Ok(Command::Version));
+    }
+
+    #[test]
+    fn flags_are_taken_as_a_jvm_takes_them() {
+        for (line, expected) in [
+            ("server -Da=b zoo.cfg", &[("a", "b")][..]),
+            ("server -Da.b=c=d -De -Da.b= zoo.cfg", &[("a.b", "c=d"), ("e", ""), ("a.b", "")]),
+            ("server -Da=-1 --strict zoo.cfg", &[("a", "-1")]),
+            ("server zoo.cfg -D-a=-Db", &[("-a", "-Db")]),
+            ("server -Da=b", &[("a", "b")]),
+            ("server -Da=b 2181 /data 2000 60", &[("a", "b")]),
+        ] {
+            let Ok(Command::Server { flags, .. }) = typed(line) else { panic!("{line}: {:?}", typed(line)) };
+            let flags: Vec<_> = flags.iter().map(|flag| (flag.name.as_str(), flag.value.as_str())).collect();
+            assert_eq!(flags, expected, "{line}");
+        }
+        let with_blank = parse(["zorilla", "server", "-Da=b c", "zoo.cfg"].map(OsString::from));
+        let flags = vec![Flag::of("a=b c")];
+        assert_eq!(
+            with_blank,
+            Ok(Command::Server { source: Server::File { path: "zoo.cfg".into(), strict: false }, flags })
+        );
     }
 
     #[test]
@@ -186,7 +240,17 @@ mod tests {
             assert!(exit.text.contains("Usage: zorilla"), "{}", exit.text);
         }
         let help = typed("server --help").unwrap_err().text;
-        for word in ["--strict", "CONFIG", "PORT", "DATADIR", "TICKTIME", "MAXCNXNS", "Exit codes", "loopback"] {
+        for word in [
+            "--strict",
+            "-Dname=value  sets",
+            "CONFIG",
+            "PORT",
+            "DATADIR",
+            "TICKTIME",
+            "MAXCNXNS",
+            "Exit codes",
+            "loopback",
+        ] {
             assert!(help.contains(word), "{word} is not in {help}");
         }
         let help = typed("--help").unwrap_err().text;
@@ -202,6 +266,10 @@ mod tests {
             "server --strict",
             "server --strict 2181 /data",
             "server --lenient",
+            "server -D zoo.cfg",
+            "server zoo.cfg -D",
+            "server -Xmx1g zoo.cfg",
+            "-Da=b server zoo.cfg",
             "version 1",
         ] {
             let exit = typed(line).unwrap_err();

@@ -1,4 +1,5 @@
-//! Configuration: `zoo.cfg`, the arguments of the command line and the embedded default become one [`Config`].
+//! Configuration: `zoo.cfg`, the flags and arguments of the command line and the embedded default become one
+//! [`Config`].
 //!
 //! Everything is checked here, once; behind this door nothing is parsed, defaulted or doubted again. A value that
 //! cannot be meant stops the start with file, line, what was expected and what was found, and with the words of
@@ -11,24 +12,29 @@
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::ops::RangeInclusive;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use crate::limits::{
-    CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX, JUTE_MAXBUFFER_BYTES_MAX, JUTE_MAXBUFFER_BYTES_MIN, SEGMENT_BYTES_MAX,
-    SEGMENT_BYTES_MIN, TICK_MS_MAX, WORKERS_MAX,
+    CONFIG_FILE_BYTES_MAX, FRAME_BYTES_MAX, JUTE_MAXBUFFER_BYTES_MAX, JUTE_MAXBUFFER_BYTES_MIN, WORKERS_MAX,
 };
 use crate::ops::four_letter::{Whitelist, Word};
+use crate::settings::Settings;
 
+mod flags;
 mod keys;
 mod members;
 mod properties;
 mod report;
+mod semantics;
+mod value;
 
+pub use flags::Flag;
+use flags::Meaning;
 use keys::{Fate, Form};
 use properties::Property;
 pub use report::{ConfigError, Place, Warning};
+use value::{Value, warn_if_relative};
 
 /// The client port of the embedded default, and of every ZooKeeper client that is not told another.
 const CLIENT_PORT: u16 = 2181;
@@ -77,7 +83,7 @@ pub enum Workers {
 }
 
 /// Everything that can be set, checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// Where all this came from.
     pub source: Source,
@@ -107,6 +113,8 @@ pub struct Config {
     pub driver: Driver,
     /// How many threads serve connections.
     pub workers: Workers,
+    /// What changes the meaning of requests, and the limits of clients.
+    pub settings: Settings,
 }
 
 impl Config {
@@ -138,16 +146,19 @@ impl Config {
         max_client_cnxns: Option<&OsStr>,
     ) -> Result<Config, ConfigError> {
         let port_text = text(port, "PORT")?;
-        let port = Value { place: None, key: "PORT", found: &port_text }.port()?;
+        let port = Value { place: &Place::CommandLine, key: "PORT", found: &port_text }.port()?;
         if data_dir.is_empty() {
-            return Err(Value { place: None, key: "DATADIR", found: "" }.expected("a path", None));
+            return Err(Value { place: &Place::CommandLine, key: "DATADIR", found: "" }.expected("a path", None));
         }
         let tick_ms = match tick_ms {
-            Some(typed) => Value { place: None, key: "TICKTIME", found: &text(typed, "TICKTIME")? }.tick_ms()?,
+            Some(typed) => {
+                Value { place: &Place::CommandLine, key: "TICKTIME", found: &text(typed, "TICKTIME")? }.tick_ms()?
+            }
             None => UNSET_TICK_MS,
         };
         let max_client_cnxns = match max_client_cnxns {
-            Some(typed) => Value { place: None, key: "MAXCNXNS", found: &text(typed, "MAXCNXNS")? }.client_cnxns()?,
+            Some(typed) => Value { place: &Place::CommandLine, key: "MAXCNXNS", found: &text(typed, "MAXCNXNS")? }
+                .client_cnxns()?,
             None => 0,
         };
         Ok(Config {
@@ -158,8 +169,18 @@ impl Config {
         })
     }
 
-    /// Reads a `zoo.cfg`. `strict` makes keys that nobody knows a fault.
-    pub fn from_file(path: &Path, strict: bool) -> Result<(Config, Vec<Warning>), ConfigError> {
+    /// This configuration with the flags of the command line. What only a file or the arguments can set, such
+    /// as the directory of the data, no flag changes.
+    pub fn with_flags(mut self, flags: &[Flag]) -> Result<(Config, Vec<Warning>), ConfigError> {
+        let mut warnings = Vec::new();
+        let lines = Lines::new(Path::new(""), flags, Vec::new(), false, &mut warnings)?;
+        lines.check_keys(false, &mut warnings)?;
+        lines.set_properties(&mut self, &mut warnings)?;
+        Ok((self, warnings))
+    }
+
+    /// Reads a `zoo.cfg`, which overrides the `flags`. `strict` makes keys and flags that nobody knows a fault.
+    pub fn from_file(path: &Path, strict: bool, flags: &[Flag]) -> Result<(Config, Vec<Warning>), ConfigError> {
         let unreadable = |source| ConfigError::Unreadable { file: path.to_owned(), source };
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(unreadable)?;
@@ -167,11 +188,16 @@ impl Config {
         if CONFIG_FILE_BYTES_MAX < bytes.len() as u64 {
             return Err(ConfigError::TooLarge { file: path.to_owned() });
         }
-        Config::from_bytes(path, &bytes, strict)
+        Config::from_bytes(path, &bytes, strict, flags)
     }
 
     /// Like [`Config::from_file`], for bytes that were read elsewhere; `file` is what messages call them.
-    pub fn from_bytes(file: &Path, bytes: &[u8], strict: bool) -> Result<(Config, Vec<Warning>), ConfigError> {
+    pub fn from_bytes(
+        file: &Path,
+        bytes: &[u8],
+        strict: bool,
+        flags: &[Flag],
+    ) -> Result<(Config, Vec<Warning>), ConfigError> {
         let mut warnings = Vec::new();
         warn_if_relative(file, &mut warnings);
         let bytes = match bytes.strip_prefix(b"\xef\xbb\xbf") {
@@ -182,10 +208,10 @@ impl Config {
             None => bytes,
         };
         let properties = properties::parse(bytes).map_err(|fault| ConfigError::BadEscape {
-            place: Place { file: file.to_owned(), line: fault.line },
+            place: Place::Line { file: file.to_owned(), line: fault.line },
             found: fault.found,
         })?;
-        let lines = Lines::new(file, properties, &mut warnings);
+        let lines = Lines::new(file, flags, properties, strict, &mut warnings)?;
         lines.check_keys(strict, &mut warnings)?;
         let client_addr = lines.client_addr(&mut warnings)?;
         let config = lines.config(client_addr, &mut warnings)?;
@@ -209,70 +235,100 @@ impl Config {
             jute_maxbuffer: UNSET_JUTE_MAXBUFFER,
             driver: Driver::Auto,
             workers: Workers::Auto,
+            settings: Settings::default(),
         }
     }
 }
 
-/// The lines of a file that count, by their real keys.
+/// The lines of a file and the flags that count, by their real keys.
 struct Lines<'a> {
     file: &'a Path,
-    /// In the order of the file; every key once.
+    /// Flags, then lines in the order of the file; every key once.
     lines: Vec<Line>,
 }
 
 struct Line {
     /// The key that its text means.
     key: String,
-    typed: Property,
+    place: Place,
+    /// The key as typed; of a flag, with the `-D`.
+    typed: String,
+    value: String,
+}
+
+impl Line {
+    fn value(&self) -> Value<'_> {
+        Value { place: &self.place, key: &self.typed, found: &self.value }
+    }
 }
 
 impl<'a> Lines<'a> {
-    fn new(file: &'a Path, properties: Vec<Property>, warnings: &mut Vec<Warning>) -> Lines<'a> {
-        let mut lines: Vec<Line> = Vec::with_capacity(properties.len());
-        for typed in properties {
-            let key = keys::meant(&typed.key).to_owned();
+    fn new(
+        file: &'a Path,
+        flags: &[Flag],
+        properties: Vec<Property>,
+        strict: bool,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Lines<'a>, ConfigError> {
+        let mut lines: Vec<Line> = Vec::with_capacity(flags.len() + properties.len());
+        for flag in flags {
+            let (place, typed) = (Place::CommandLine, flag.typed());
+            match flags::meaning(&flag.name) {
+                Meaning::Key(key) => {
+                    // As for a JVM, the last of two equal flags counts: scripts append what overrides.
+                    lines.retain(|earlier| earlier.key != key);
+                    lines.push(Line { key, place, typed, value: flag.value.clone() });
+                }
+                Meaning::FileOnly => {
+                    let why = "no flag sets it, neither here nor for a Java server, only the file does";
+                    warnings.push(Warning::Ignored { place, key: typed, why });
+                }
+                Meaning::Unknown(nearest) if strict => return Err(ConfigError::Unknown { place, key: typed, nearest }),
+                Meaning::Unknown(nearest) => warnings.push(Warning::Unknown { place, key: typed, nearest }),
+                Meaning::Foreign => {}
+            }
+        }
+        for property in properties {
+            let key = keys::meant(&property.key).to_owned();
+            let place = Place::Line { file: file.to_owned(), line: property.line };
             if let Some(index) = lines.iter().position(|line| line.key == key) {
                 let earlier = lines.remove(index);
-                warnings.push(Warning::SetAgain {
-                    place: Place { file: file.to_owned(), line: typed.line },
-                    key: typed.key.clone(),
-                    earlier_line: earlier.typed.line,
-                });
+                let (place, key) = (place.clone(), property.key.clone());
+                match earlier.place {
+                    Place::Line { line, .. } => warnings.push(Warning::SetAgain { place, key, earlier_line: line }),
+                    Place::CommandLine if earlier.value == property.value => {}
+                    Place::CommandLine => warnings.push(Warning::Overruled { place, key, flag: earlier.typed }),
+                }
             }
-            lines.push(Line { key, typed });
+            lines.push(Line { key, place, typed: property.key, value: property.value });
         }
-        Lines { file, lines }
-    }
-
-    fn place(&self, line: &Line) -> Place {
-        Place { file: self.file.to_owned(), line: line.typed.line }
+        Ok(Lines { file, lines })
     }
 
     fn value(&self, key: &str) -> Option<Value<'_>> {
-        self.lines.iter().find(|line| line.key == key).map(|line| self.value_of(line))
-    }
-
-    fn value_of<'b>(&'b self, line: &'b Line) -> Value<'b> {
-        Value { place: Some(self.place(line)), key: &line.typed.key, found: &line.typed.value }
+        self.lines.iter().find(|line| line.key == key).map(Line::value)
     }
 
     /// Every key: known or not, acted on or not; and the form of the values that nobody looks at afterwards.
     fn check_keys(&self, strict: bool, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
         for line in &self.lines {
-            let (place, key) = (self.place(line), line.typed.key.clone());
+            let (place, key) = (line.place.clone(), line.typed.clone());
             let Some(known) = keys::find(&line.key) else {
-                let nearest = keys::nearest(&key);
+                let nearest = keys::nearest(&key, |_| true).map(str::to_owned);
                 if strict {
                     return Err(ConfigError::Unknown { place, key, nearest });
                 }
                 warnings.push(Warning::Unknown { place, key, nearest });
                 continue;
             };
-            let value = self.value_of(line);
+            let value = line.value();
             match known.form {
                 Form::Number => drop(value.number()?),
                 Form::Truth => drop(value.truth()?),
-                Form::Text | Form::Switch => {}
+                Form::Switch if !matches!(known.fate, Fate::Ignored(_)) => {
+                    warnings.extend(value.doubted(["true", "false"]));
+                }
+                Form::Text | Form::OfFile | Form::Switch => {}
             }
             match line.key.as_str() {
                 "electionAlg" if value.number()? != 3 => {
@@ -284,7 +340,7 @@ impl<'a> Lines<'a> {
                 }
                 _ => {}
             }
-            let is_asked_for = known.form != Form::Switch || value.found.eq_ignore_ascii_case("true");
+            let is_asked_for = known.form != Form::Switch || value.switch();
             match known.fate {
                 Fate::Acts | Fate::EnsembleOnly => {}
                 Fate::Ignored(why) => warnings.push(Warning::Ignored { place, key, why }),
@@ -331,7 +387,7 @@ impl<'a> Lines<'a> {
         let mut participants = Vec::new();
         let mut observers = 0_usize;
         for line in self.lines.iter().filter(|line| members::is_member(&line.key)) {
-            match members::parse(&self.value_of(line), &line.key)? {
+            match members::parse(&line.value(), &line.key)? {
                 members::Member { is_participant: true, client } => participants.push((line, client)),
                 members::Member { is_participant: false, .. } => observers += 1,
             }
@@ -355,15 +411,11 @@ impl<'a> Lines<'a> {
                 warnings.push(Warning::OnlyOneServer);
                 Ok(*client)
             }
-            [.., (last, _)] => Err(ConfigError::NotServed {
-                place: self.place(last),
-                key: last.typed.key.clone(),
-                why: format!(
-                    "the file describes an ensemble of {} voting servers, and ensembles are not served yet: this \
-                     server would answer alone and its data would part from that of the others",
-                    participants.len()
-                ),
-            }),
+            [.., (last, _)] => Err(last.value().not_served(format!(
+                "the file describes an ensemble of {} voting servers, and ensembles are not served yet: this server \
+                 would answer alone and its data would part from that of the others",
+                participants.len()
+            ))),
         }
     }
 
@@ -404,11 +456,23 @@ impl<'a> Lines<'a> {
                 }
             };
         }
+        self.set_properties(&mut config, warnings)?;
+        Ok(config)
+    }
+
+    /// What a flag can set as well as a line of the file.
+    fn set_properties(&self, config: &mut Config, warnings: &mut Vec<Warning>) -> Result<(), ConfigError> {
         if let Some(value) = self.value("4lw.commands.whitelist") {
-            let place = || value.place.clone().expect("a value of a file has a place");
             config.four_letter = Whitelist::parse(value.found, |name| {
-                warnings.push(Warning::UnknownWord { place: place(), name: name.to_owned() });
+                warnings.push(Warning::UnknownWord { place: value.place.clone(), name: name.to_owned() });
             });
+        }
+        // As for the Java server, which compares this one switch letter by letter: whoever may be asked whether it is
+        // read-only answers.
+        if self.value("readonlymode.enabled").is_some_and(|value| value.found == "true") {
+            let is_answered = |word: &Word| *word == Word::Isro || config.four_letter.allows(*word);
+            let words: Vec<Word> = Word::ALL.into_iter().filter(is_answered).collect();
+            config.four_letter = Whitelist::of(&words);
         }
         if let Some(value) = self.value("preAllocSize") {
             config.segment_bytes = value.segment_bytes(warnings)?;
@@ -433,7 +497,8 @@ impl<'a> Lines<'a> {
                 }
             };
         }
-        Ok(config)
+        config.settings = semantics::settings(self, warnings)?;
+        Ok(())
     }
 
     fn contradiction(&self, java: &str, advice: &str) -> ConfigError {
@@ -446,167 +511,13 @@ fn agree(static_addr: SocketAddr, of_member: SocketAddr) -> bool {
     static_addr.port() == of_member.port() && (static_addr.ip().is_unspecified() || static_addr.ip() == of_member.ip())
 }
 
-/// One value, with what a message about it needs.
-struct Value<'a> {
-    place: Option<Place>,
-    key: &'a str,
-    found: &'a str,
-}
-
-impl Value<'_> {
-    fn expected(&self, expected: &str, java: Option<String>) -> ConfigError {
-        ConfigError::BadValue {
-            place: self.place.clone(),
-            key: self.key.into(),
-            expected: expected.into(),
-            found: self.found.into(),
-            java: java.map(String::into_boxed_str),
-        }
-    }
-
-    /// What Java's `parseInt` takes: decimal digits with an optional sign, within 32 bits.
-    fn number(&self) -> Result<i32, ConfigError> {
-        let java = || Some(format!("For input string: \"{}\"", self.found));
-        self.found.parse().map_err(|_| self.expected("a whole number", java()))
-    }
-
-    fn number_from(&self, range: RangeInclusive<i32>, expected: &str) -> Result<u32, ConfigError> {
-        match self.number() {
-            Ok(number) if range.contains(&number) => Ok(number as u32),
-            Ok(_) => Err(self.expected(expected, None)),
-            Err(ConfigError::BadValue { java, .. }) => Err(self.expected(expected, java.map(String::from))),
-            Err(other) => Err(other),
-        }
-    }
-
-    fn truth(&self) -> Result<bool, ConfigError> {
-        match self.found.to_ascii_lowercase().as_str() {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => {
-                let java = format!("Invalid option {} for {}. Choose 'true' or 'false.'", self.found, self.key);
-                Err(self.expected("true or false", Some(java)))
-            }
-        }
-    }
-
-    fn port(&self) -> Result<u16, ConfigError> {
-        let number = self.number()?;
-        u16::try_from(number).map_err(|_| {
-            let java = format!("port out of range:{number}");
-            self.expected("a port from 0 (any free one) to 65535", Some(java))
-        })
-    }
-
-    fn tick_ms(&self) -> Result<u32, ConfigError> {
-        let expected = format!("a whole number of milliseconds from 1 to {TICK_MS_MAX}");
-        match self.number_from(1..=TICK_MS_MAX as i32, &expected) {
-            Err(_) if self.number().is_ok_and(|number| number == 0) => {
-                Err(self.expected(&expected, Some("tickTime is not set".into())))
-            }
-            ticks => ticks,
-        }
-    }
-
-    /// Zero and, as for the Java server, every negative number mean no limit.
-    fn client_cnxns(&self) -> Result<u32, ConfigError> {
-        let expected = "a whole number of connections per client address, or 0 for no limit";
-        self.number_from(i32::MIN..=i32::MAX, expected).map(|_| self.number().map_or(0, |number| number.max(0) as u32))
-    }
-
-    /// `None` is −1: computed from the tick.
-    fn session_timeout_ms(&self, least: i32) -> Result<Option<u32>, ConfigError> {
-        if self.number().is_ok_and(|number| number == -1) {
-            return Ok(None);
-        }
-        let expected = format!("a whole number of milliseconds, at least {least}, or -1 to compute it from tickTime");
-        self.number_from(least..=i32::MAX, &expected).map(Some)
-    }
-
-    fn path(&self, warnings: &mut Vec<Warning>) -> Result<PathBuf, ConfigError> {
-        if self.found.is_empty() {
-            let java = format!("{} is not set", self.key);
-            return Err(self.expected("the path of a directory", Some(java)));
-        }
-        let path = PathBuf::from(self.found);
-        warn_if_relative(&path, warnings);
-        Ok(path)
-    }
-
-    fn resolve(&self, port: u16) -> Result<SocketAddr, ConfigError> {
-        let host = self.found.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(self.found);
-        if let Ok(ip) = host.parse::<IpAddr>() {
-            return Ok(SocketAddr::from((ip, port)));
-        }
-        let addrs: Vec<_> = (host, port).to_socket_addrs().map(Iterator::collect).unwrap_or_default();
-        // A name with addresses of both families means the IPv4 one, as it does to the Java server.
-        let chosen = addrs.iter().find(|addr| addr.is_ipv4()).or(addrs.first());
-        chosen.copied().ok_or_else(|| {
-            let java = format!("{host}: Name or service not known");
-            self.expected("an address of this machine, or a host name that resolves to one", Some(java))
-        })
-    }
-
-    /// What Java's `Long.decode` takes: decimal, `0x` or `#` hexadecimal, leading-`0` octal.
-    fn decoded(&self) -> Option<u64> {
-        let digits = self.found.strip_prefix('+').unwrap_or(self.found);
-        let (digits, radix) = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")).or(digits.strip_prefix('#'))
-        {
-            Some(hex) => (hex, 16),
-            None if digits.len() > 1 && digits.starts_with('0') => (&digits[1..], 8),
-            None => (digits, 10),
-        };
-        let is_plain = digits.bytes().all(|digit| digit.is_ascii_alphanumeric());
-        u64::from_str_radix(digits, radix).ok().filter(|_| is_plain)
-    }
-
-    fn bytes(&self, range: RangeInclusive<usize>) -> Result<usize, ConfigError> {
-        let bytes = self.decoded().and_then(|bytes| usize::try_from(bytes).ok()).filter(|bytes| range.contains(bytes));
-        bytes.ok_or_else(|| {
-            self.expected(&format!("a whole number of bytes from {} to {}", range.start(), range.end()), None)
-        })
-    }
-
-    /// `preAllocSize` counts KiB. A size that suits the Java server and not this log is moved and reported, so
-    /// that one file serves both.
-    fn segment_bytes(&self, warnings: &mut Vec<Warning>) -> Result<u64, ConfigError> {
-        let Some(kib) = self.decoded().filter(|kib| *kib != 0) else {
-            return Err(self.expected("a whole number of KiB, at least 1", None));
-        };
-        let wanted = kib.saturating_mul(1024);
-        let whole_blocks = wanted.checked_next_multiple_of(SEGMENT_BLOCK_BYTES).unwrap_or(SEGMENT_BYTES_MAX);
-        let used = whole_blocks.clamp(SEGMENT_BYTES_MIN, SEGMENT_BYTES_MAX);
-        if used != wanted {
-            warnings.push(Warning::Adjusted {
-                place: self.place.clone().expect("a value of a file has a place"),
-                key: self.key.to_owned(),
-                found: self.found.to_owned(),
-                used: format!("{} KiB", used / 1024),
-            });
-        }
-        Ok(used)
-    }
-}
-
-// A segment of any permitted size is a whole number of blocks.
-const _: () = assert!(SEGMENT_BYTES_MIN.is_multiple_of(SEGMENT_BLOCK_BYTES));
-const _: () = assert!(SEGMENT_BYTES_MAX.is_multiple_of(SEGMENT_BLOCK_BYTES));
-// Twenty ticks fit the 32 bits that a session timeout has on the wire.
-const _: () = assert!(TICK_MS_MAX <= i32::MAX as u32 / 20);
-
-fn warn_if_relative(path: &Path, warnings: &mut Vec<Warning>) {
-    if path.is_relative() && !path.starts_with(".") {
-        warnings.push(Warning::RelativePath { path: path.to_owned() });
-    }
-}
-
 /// An argument as text; one that is no Unicode cannot be a number either.
 fn text(argument: &OsStr, name: &'static str) -> Result<String, ConfigError> {
     match argument.to_str() {
         Some(text) => Ok(text.to_owned()),
         None => {
             let found = argument.to_string_lossy();
-            Err(Value { place: None, key: name, found: &found }.expected("a whole number", None))
+            Err(Value { place: &Place::CommandLine, key: name, found: &found }.expected("a whole number", None))
         }
     }
 }

@@ -4,6 +4,7 @@
 //! held across a system call or a wait: holders compute, append to buffers, and let go. Readers of different workers do
 //! not share a cache line (`ShardedLock`: a reader takes its own shard, the writer all of them).
 
+use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
@@ -11,6 +12,7 @@ use crossbeam::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
 use zorilla_proto::ids::Zxid;
 
 use crate::clock::Clock;
+use crate::limits::DIGESTS_MAX;
 use crate::ops::metrics::Measure;
 use crate::tree::Tree;
 
@@ -22,6 +24,41 @@ pub struct State {
     pub applied: Zxid,
     /// Sessions created and not closed, for the monitors.
     pub sessions: usize,
+    /// Digests of earlier states.
+    pub digests: Digests,
+}
+
+/// The digests of the tree at zxids that are whole multiples of [`DIGEST_EVERY`], the newest [`DIGESTS_MAX`] of them: what
+/// `hash` shows, so that servers of an ensemble can be compared by hand.
+#[derive(Debug)]
+pub struct Digests(VecDeque<(Zxid, u64)>);
+
+/// Between two digests that are kept.
+const DIGEST_EVERY: u64 = 128;
+
+impl Default for Digests {
+    fn default() -> Digests {
+        // All at once, so that no write has to wait for the allocator.
+        Digests(VecDeque::with_capacity(DIGESTS_MAX))
+    }
+}
+
+impl Digests {
+    /// The tree has this digest after `zxid`.
+    pub fn note(&mut self, zxid: Zxid, digest: u64) {
+        if !zxid.raw().is_multiple_of(DIGEST_EVERY) {
+            return;
+        }
+        if self.0.len() == DIGESTS_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((zxid, digest));
+    }
+
+    /// The oldest first.
+    pub fn iter(&self) -> impl Iterator<Item = (Zxid, u64)> {
+        self.0.iter().copied()
+    }
 }
 
 /// See the module.

@@ -17,6 +17,7 @@ pub mod read;
 pub mod replica;
 pub mod server;
 pub mod session;
+pub mod settings;
 pub mod store;
 pub mod sync;
 

@@ -9,7 +9,25 @@ pub const FRAME_BYTES_MAX: usize = 0xf_ffff;
 pub const TXN_OVERHEAD_BYTES_MAX: usize = 256;
 
 /// The largest `jute.maxbuffer` that is accepted: a transaction made of the largest request must fit a record of the log.
-pub const JUTE_MAXBUFFER_BYTES_MAX: usize = zorilla_wal::limits::TXN_BYTES_MAX - TXN_OVERHEAD_BYTES_MAX;
+pub const JUTE_MAXBUFFER_BYTES_MAX: usize =
+    zorilla_wal::limits::TXN_BYTES_MAX - TXN_OVERHEAD_BYTES_MAX - ACL_GROWTH_BYTES_MAX;
+/// Work that a worker does for reads in one turn, about, before it writes the replies and looks at other clients: bytes of
+/// replies, and of what had to be looked at for them.
+pub const TURN_WORK_BYTES_MAX: usize = 4 << 20;
+/// Bytes of the text of a quota's limits or counts: a longer one is unreadable. Every write below the quota reads it.
+pub const QUOTA_TEXT_BYTES_MAX: usize = 512;
+/// The largest body of a reply: a listing or a multiRead that would be longer is an error.
+pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Bytes of output between two looks at the memory that all connections of a worker hold.
+pub const OUTPUT_BYTES_PER_LOOK: usize = 8 << 20;
+/// Bytes of output that a connection may hold however much the others do.
+pub const OUTPUT_BYTES_KEPT: usize = 64 << 10;
+/// Digests of earlier states that are kept.
+pub const DIGESTS_MAX: usize = 1024;
+/// The longest time to live of a znode, ms: the five bytes that its owner field has for it.
+pub const TTL_MS_MAX: i64 = 0xff_ffff_ffff;
+/// Containers and expired znodes that are looked up at once for deletion.
+pub const REAP_PATHS_MAX: usize = 10_000;
 /// The smallest `jute.maxbuffer` that is accepted.
 pub const JUTE_MAXBUFFER_BYTES_MIN: usize = 1 << 10;
 
@@ -63,9 +81,12 @@ pub const WINDOW_CHUNK_BYTES: usize = 1 << 20;
 /// Bytes waiting to be written to one client before its socket is no longer read.
 pub const OUTPUT_BYTES_HIGH: usize = 1 << 20;
 
-/// Bytes waiting to be written to one client at which the connection is closed: it does not read, and results that were
-/// already under way when its socket was last read have piled up.
-pub const OUTPUT_BYTES_MAX: usize = 128 << 20;
+/// Bytes waiting to be written to one client, besides the newest reply, at which the connection is closed: it does not
+/// read, and results that were already under way when its socket was last read have piled up.
+///
+/// An honest client may be owed what one look into the delivery mailbox brings at once, before the first byte of it can
+/// be written, and one reply of any size: the children of a znode with millions of them are one. Nobody needs more.
+pub const OUTPUT_BYTES_MAX: usize = 80 << 20;
 
 /// Bytes waiting to be written to all clients of one worker. Beyond it, connections with much of it are closed.
 pub const OUTPUT_BYTES_WORKER_MAX: usize = 256 << 20;
@@ -78,6 +99,9 @@ pub const OUTPUT_POOL_BUFFERS_MAX: usize = 1024;
 /// See [`OUTPUT_POOL_BUFFERS_MAX`].
 pub const OUTPUT_POOL_BUFFER_BYTES_MAX: usize = 256 << 10;
 
+/// Capacity of all output buffers that a worker keeps for reuse.
+pub const OUTPUT_POOL_BYTES_MAX: usize = 16 << 20;
+
 /// Bytes read from one socket in one call, and in one turn before the next socket gets its chance.
 pub const READ_BYTES: usize = 256 << 10;
 /// See [`READ_BYTES`].
@@ -88,6 +112,17 @@ pub const POLL_EVENTS_MAX: usize = 1024;
 
 /// Connections one worker may hold: bounded by descriptors long before.
 pub const CONNECTIONS_MAX: usize = 1 << 20;
+
+/// Identities of one connection; auth packets add to them, and nothing takes them away. Every check of a long ACL looks at all.
+pub const IDENTITIES_MAX: usize = 128;
+/// Bytes of text in the identities of one connection.
+pub const IDENTITY_BYTES_MAX: usize = 8 << 10;
+/// Bytes by which replacing `auth` with the identities of the connection may lengthen an ACL list.
+pub const ACL_GROWTH_BYTES_MAX: usize = 16 << 10;
+/// Entries of one ACL list: every permission check may have to look at all of them.
+pub const ACL_ENTRIES_MAX: usize = 256;
+/// Bytes of one ACL list as a client sends it: prepared transactions and events carry copies.
+pub const ACL_BYTES_MAX: usize = 32 << 10;
 
 /// A connection that has not finished its handshake after this long is closed (ZooKeeper: `nio.sessionlessCnxnTimeout`).
 pub const SESSIONLESS_MS_MAX: u64 = 10_000;
@@ -101,6 +136,17 @@ pub const ACCEPTED_MAX: usize = 4096;
 /// Counters of one worker's interest filter, both tables together: 256 KiB. With ten thousand watched paths a quarter of the
 /// changes of other znodes reaches the worker needlessly; none that it watches is missed.
 pub const INTEREST_COUNTERS: usize = 1 << 16;
+
+/// Counters of one worker's interest filter for recursive watches, of which there are few: 16 KiB.
+pub const INTEREST_RECURSIVE_COUNTERS: usize = 1 << 12;
+
+/// What the watches of one worker's connections may cost, in bytes. An entry (one connection at one path in one table)
+/// costs 52, a path 80 and its text, a connection 52: room for two to three million watches on paths of their own.
+pub const WATCH_BYTES_WORKER_MAX: usize = 512 << 20;
+/// What the watches of one connection may cost, in bytes, each with its path: half a million of them.
+pub const WATCH_BYTES_CONNECTION_MAX: usize = 64 << 20;
+/// What a connection may always register, however much the others of its worker have: about two hundred watches.
+pub const WATCH_BYTES_FAIR: usize = 32 << 10;
 
 /// Path buffers of one size that a watch table keeps for reuse; 7.5 MiB if every size is.
 pub const SPARE_PATHS_MAX: usize = 16 * 1024;
@@ -140,9 +186,38 @@ pub const STOP_FLUSH_MS_MAX: u64 = 2_000;
 const _: () = assert!(SLICE_BYTES_MAX < MAILBOX_BYTES_MAX);
 // What is under way for one worker fits what the replica may hold.
 const _: () = assert!(CREDIT_REQUESTS_MAX <= INFLIGHT_TXNS_MAX);
-// One more reply than the high mark still fits below the closing mark.
-const _: () = assert!(OUTPUT_BYTES_HIGH + 2 * FRAME_BYTES_MAX < OUTPUT_BYTES_MAX);
+// Whoever is below the high mark when a mailbox is drained is not closed for what was in it.
+const _: () = assert!(OUTPUT_BYTES_HIGH + MAILBOX_BYTES_MAX + SLICE_BYTES_MAX < OUTPUT_BYTES_MAX);
 // One connection may fill its own share.
 const _: () = assert!(OUTPUT_BYTES_FAIR < OUTPUT_BYTES_MAX && OUTPUT_BYTES_MAX < OUTPUT_BYTES_WORKER_MAX);
 // A closeSession transaction fits a record of the log.
 const _: () = assert!(EPHEMERAL_PATH_BYTES_MAX as usize + TXN_OVERHEAD_BYTES_MAX <= zorilla_wal::limits::TXN_BYTES_MAX);
+// One entry of the scheme `auth` fits, whoever sends it.
+const _: () = assert!(IDENTITIES_MAX * 32 + IDENTITY_BYTES_MAX <= ACL_GROWTH_BYTES_MAX);
+// One connection leaves room for others, and its own fair share is the least of it.
+const _: () =
+    assert!(WATCH_BYTES_FAIR < WATCH_BYTES_CONNECTION_MAX && WATCH_BYTES_CONNECTION_MAX < WATCH_BYTES_WORKER_MAX);
+
+/// Bytes of requests that are buffered for one connection while the throttler lets its first one wait; the rest waits in
+/// its socket. One read may exceed it.
+pub const THROTTLED_INPUT_BYTES_MAX: usize = 64 << 10;
+
+/// Pieces of that buffer whose time of arrival is known apart.
+pub const THROTTLED_ARRIVALS_MAX: usize = 64;
+
+/// Connections without a session are looked at no more often than this, ms.
+pub const SWEEP_MS_MIN: u64 = 20;
+
+/// Unused capacity of the buffer of an unfinished request that is worth keeping.
+pub const INPUT_SPARE_BYTES_MAX: usize = 64 << 10;
+
+/// Bytes of unfinished and waiting requests of all connections of one worker. Beyond it, a connection that adds to them
+/// and has more than [`INPUT_BYTES_FAIR`] is closed: clients that begin large requests and do not end them must not take
+/// the memory of all.
+pub const INPUT_BYTES_WORKER_MAX: usize = 256 << 20;
+/// A connection with no more than this of an unfinished request is never closed for what others have.
+pub const INPUT_BYTES_FAIR: usize = 128 << 10;
+
+// Many of the largest requests may arrive at once; waiting for the throttler is never what closes a connection.
+const _: () = assert!(16 * JUTE_MAXBUFFER_BYTES_MAX <= INPUT_BYTES_WORKER_MAX);
+const _: () = assert!(THROTTLED_INPUT_BYTES_MAX <= INPUT_BYTES_FAIR);

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use zorilla::cli::{self, Command, exit_code};
-use zorilla::config::{Config, Source, Warning};
+use zorilla::config::{Config, Flag, Source, Warning};
 use zorilla::ops::four_letter;
 use zorilla::server::{Server, ServerError};
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
             println!("Apache ZooKeeper, version {}", four_letter::version());
             ExitCode::SUCCESS
         }
-        Ok(Command::Server(source)) => match serve(&source) {
+        Ok(Command::Server { source, flags }) => match serve(&source, &flags) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
                 eprintln!("{}", fault.text);
@@ -40,13 +40,13 @@ struct Fault {
     code: u8,
 }
 
-fn serve(source: &cli::Server) -> Result<(), Fault> {
+fn serve(source: &cli::Server, flags: &[Flag]) -> Result<(), Fault> {
     tracing_subscriber::fmt()
         .with_ansi(std::io::stdout().is_terminal())
         .with_max_level(tracing::Level::INFO)
         .with_target(false)
         .init();
-    let (config, warnings) = configure(source)?;
+    let (config, warnings) = configure(source, flags)?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -94,13 +94,13 @@ fn serve(source: &cli::Server) -> Result<(), Fault> {
     Ok(())
 }
 
-fn configure(source: &cli::Server) -> Result<(Config, Vec<Warning>), Fault> {
+fn configure(source: &cli::Server, flags: &[Flag]) -> Result<(Config, Vec<Warning>), Fault> {
     let configured = match source {
-        cli::Server::Embedded => Ok((Config::embedded_default(), Vec::new())),
-        cli::Server::File { path, strict } => Config::from_file(path, *strict),
+        cli::Server::Embedded => Config::embedded_default().with_flags(flags),
+        cli::Server::File { path, strict } => Config::from_file(path, *strict, flags),
         cli::Server::Arguments { port, data_dir, tick_ms, max_client_cnxns } => {
             Config::from_args(port, data_dir, tick_ms.as_deref(), max_client_cnxns.as_deref())
-                .map(|config| (config, Vec::new()))
+                .and_then(|config| config.with_flags(flags))
         }
     };
     configured.map_err(|error| {

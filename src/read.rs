@@ -6,13 +6,17 @@
 //!
 //! Reads do not check paths: one that breaks the rules names nothing (`client-protocol.md` 9).
 
-use zorilla_proto::client::{EventType, PathRequest, PathWatchRequest, SetWatches};
+use zorilla_proto::client::{
+    AddWatchMode, AddWatchRequest, EventType, MultiHeader, MultiOp, MultiVec, PathRequest, PathWatchRequest,
+    SetWatches, SetWatches2, StringVec,
+};
 use zorilla_proto::code::Code;
-use zorilla_proto::ids::Zxid;
+use zorilla_proto::ids::{SessionId, Zxid};
 use zorilla_proto::jute::{self, Reader};
-use zorilla_proto::op::Op;
+use zorilla_proto::op::{Op, OpKind};
 
-use crate::auth;
+use crate::auth::{self, Identities, Rules};
+use crate::limits::REPLY_BYTES_MAX;
 use crate::tree::{NodeRef, Tree};
 use crate::watch::WatchKind;
 
@@ -24,24 +28,78 @@ pub trait Sink {
     fn watch(&mut self, kind: WatchKind, path: &str);
     /// Sends an event ahead of the reply.
     fn event(&mut self, event: EventType, path: &str);
+    /// This many bytes had to be looked at beside those of the body: who answers reads does not go on for ever.
+    fn work(&mut self, bytes: usize);
 }
+
+/// Who asks, and by which rules it is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Asker<'a> {
+    /// Its session.
+    pub session: SessionId,
+    /// What its connection had proved of itself when it asked.
+    pub who: &'a Identities,
+    /// The server's settings about permissions.
+    pub rules: &'a Rules,
+    /// The server keeps persistent watches.
+    pub persistent_watches: bool,
+}
+
+/// The path of a watch that names none. The reference lets clients have one; it never fires, as no znode is called so.
+pub const NO_PATH: &str = "\0";
+
+/// What looking at one byte of an ACL list, and at one znode of a subtree, costs beside copying a byte.
+const ACL_WORK: usize = 8;
+const ZNODE_WORK: usize = 128;
 
 /// Whether [`read`] answers this opcode.
 pub fn answers(op: Op) -> bool {
-    matches!(op, Op::Exists | Op::GetData | Op::GetChildren | Op::GetChildren2 | Op::Sync | Op::Ping | Op::SetWatches)
+    matches!(
+        op,
+        Op::Exists
+            | Op::GetData
+            | Op::GetAcl
+            | Op::GetChildren
+            | Op::GetChildren2
+            | Op::Sync
+            | Op::Ping
+            | Op::MultiRead
+            | Op::SetWatches
+            | Op::SetWatches2
+            | Op::AddWatch
+            | Op::GetEphemerals
+            | Op::GetAllChildrenNumber
+            | Op::WhoAmI
+    )
+}
+
+/// Whether an opcode sends events ahead of its reply.
+pub fn sends_events(op: Op) -> bool {
+    matches!(op, Op::SetWatches | Op::SetWatches2)
 }
 
 /// Answers one read. On an error whatever was appended to the body is to be dropped.
-pub fn read(op: Op, record: &[u8], tree: &Tree, sink: &mut impl Sink) -> Code {
+pub fn read(op: Op, record: &[u8], tree: &Tree, asker: &Asker<'_>, sink: &mut impl Sink) -> Code {
     let mut reader = Reader::new(record);
+    let reader = &mut reader;
     let answered = match op {
-        Op::Exists => exists(&mut reader, tree, sink),
-        Op::GetData => get_data(&mut reader, tree, sink),
-        Op::GetChildren => get_children(&mut reader, tree, false, sink),
-        Op::GetChildren2 => get_children(&mut reader, tree, true, sink),
-        Op::Sync => sync(&mut reader, sink),
+        Op::Exists => exists(reader, tree, asker, sink),
+        Op::GetData => get_data(reader, tree, asker, sink),
+        Op::GetAcl => get_acl(reader, tree, asker, sink),
+        Op::GetChildren => get_children(reader, tree, asker, false, sink),
+        Op::GetChildren2 => get_children(reader, tree, asker, true, sink),
+        Op::Sync => sync(reader, sink),
         Op::Ping => Ok(()),
-        Op::SetWatches => set_watches(&mut reader, tree, sink),
+        Op::MultiRead => multi_read(reader, tree, asker, sink),
+        Op::SetWatches => SetWatches::decode(reader).map_err(undecodable).map(|request| {
+            let SetWatches { relative_zxid, data, exist, child } = request;
+            set_watches(relative_zxid, data, exist, child, tree, sink);
+        }),
+        Op::SetWatches2 => set_watches2(reader, tree, asker, sink),
+        Op::AddWatch => add_watch(reader, asker, sink),
+        Op::GetEphemerals => get_ephemerals(reader, tree, asker, sink),
+        Op::GetAllChildrenNumber => get_all_children_number(reader, tree, asker, sink),
+        Op::WhoAmI => who_am_i(asker, sink),
         _ => unreachable!("{op:?} is not a read that is answered here"),
     };
     answered.err().unwrap_or(Code::Ok)
@@ -52,7 +110,7 @@ fn undecodable<T>(_: T) -> Code {
     Code::MarshallingError
 }
 
-fn exists(reader: &mut Reader<'_>, tree: &Tree, sink: &mut impl Sink) -> Result<(), Code> {
+fn exists(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
     let request = PathWatchRequest::decode(reader).map_err(undecodable)?;
     let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
     if path.contains('\0') {
@@ -65,7 +123,7 @@ fn exists(reader: &mut Reader<'_>, tree: &Tree, sink: &mut impl Sink) -> Result<
         }
         return Err(Code::NoNode);
     };
-    readable(&node)?;
+    readable(&node, asker, sink)?;
     if request.watch {
         sink.watch(WatchKind::Data, path);
     }
@@ -73,43 +131,200 @@ fn exists(reader: &mut Reader<'_>, tree: &Tree, sink: &mut impl Sink) -> Result<
     Ok(())
 }
 
-fn get_data(reader: &mut Reader<'_>, tree: &Tree, sink: &mut impl Sink) -> Result<(), Code> {
+fn get_data(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
     let request = PathWatchRequest::decode(reader).map_err(undecodable)?;
     let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
     let node = tree.find(path).ok_or(Code::NoNode)?;
-    readable(&node)?;
+    readable(&node, asker, sink)?;
     if request.watch {
         sink.watch(WatchKind::Data, path);
     }
-    jute::put_buffer(sink.body(), node.data());
+    put_data(&node, sink.body());
+    Ok(())
+}
+
+fn put_data(node: &NodeRef<'_>, body: &mut Vec<u8>) {
+    jute::put_buffer(body, node.data());
+    node.version().stat().encode(body);
+}
+
+/// The list as it is stored; who may not change it does not see the hashes of passwords in it.
+fn get_acl(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
+    let request = PathRequest::decode(reader).map_err(undecodable)?;
+    let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
+    let node = tree.find(path).ok_or(Code::NoNode)?;
+    let acl = node.acl();
+    if !asker.rules.allows(acl.raw, auth::READ | auth::ADMIN, asker.who) {
+        return Err(Code::NoAuth);
+    }
+    jute::put_i32(sink.body(), acl.count as i32);
+    if asker.rules.allows(acl.raw, auth::ADMIN, asker.who) {
+        sink.body().extend_from_slice(acl.raw);
+    } else {
+        asker.rules.masked(acl.raw, sink.body());
+    }
     node.version().stat().encode(sink.body());
     Ok(())
 }
 
-fn get_children(reader: &mut Reader<'_>, tree: &Tree, stat: bool, sink: &mut impl Sink) -> Result<(), Code> {
+fn get_children(
+    reader: &mut Reader<'_>,
+    tree: &Tree,
+    asker: &Asker<'_>,
+    stat: bool,
+    sink: &mut impl Sink,
+) -> Result<(), Code> {
     let request = PathWatchRequest::decode(reader).map_err(undecodable)?;
     let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
     let node = tree.find(path).ok_or(Code::NoNode)?;
-    readable(&node)?;
+    readable(&node, asker, sink)?;
     if request.watch {
         sink.watch(WatchKind::Child, path);
     }
-    let version = node.version();
-    jute::put_i32(sink.body(), version.children as i32);
-    let mut listed = 0;
-    for name in node.children() {
-        jute::put_string(sink.body(), name);
-        listed += 1;
-    }
-    assert_eq!(listed, version.children, "{path} lists another number of children than it counts");
+    put_children(&node, path, sink.body())?;
     if stat {
-        version.stat().encode(sink.body());
+        node.version().stat().encode(sink.body());
     }
     Ok(())
 }
 
-fn readable(node: &NodeRef<'_>) -> Result<(), Code> {
-    if auth::allows(node.acl().raw, auth::READ) { Ok(()) } else { Err(Code::NoAuth) }
+fn put_children(node: &NodeRef<'_>, path: &str, body: &mut Vec<u8>) -> Result<(), Code> {
+    let at = body.len();
+    let children = node.version().children;
+    jute::put_i32(body, children as i32);
+    let mut listed = 0;
+    for name in node.children() {
+        jute::put_string(body, name);
+        listed += 1;
+        if REPLY_BYTES_MAX < body.len() - at {
+            return Err(Code::SystemError);
+        }
+    }
+    assert_eq!(listed, children, "{path} lists another number of children than it counts");
+    Ok(())
+}
+
+fn readable(node: &NodeRef<'_>, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
+    let acl = node.acl().raw;
+    if acl != auth::OPEN_ACL {
+        sink.work(ACL_WORK * acl.len());
+    }
+    if asker.rules.allows(acl, auth::READ, asker.who) { Ok(()) } else { Err(Code::NoAuth) }
+}
+
+/// Several reads of one state; each succeeds or fails by itself.
+fn multi_read(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
+    let multi = MultiVec::<MultiOp<'_>>::decode(reader).map_err(undecodable)?;
+    if multi.kind() == Some(OpKind::Write) {
+        return Err(Code::MarshallingError);
+    }
+    let at = sink.body().len();
+    for op in multi.iter() {
+        if REPLY_BYTES_MAX < sink.body().len() - at {
+            // A few bytes of request must not make gigabytes of reply.
+            return Err(Code::SystemError);
+        }
+        // The flag for a watch is ignored.
+        let (MultiOp::GetData(request) | MultiOp::GetChildren(request)) = &op else {
+            return Err(Code::MarshallingError);
+        };
+        let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
+        let found = tree.find(path).ok_or(Code::NoNode).and_then(|node| readable(&node, asker, sink).map(|()| node));
+        let body = sink.body();
+        match found {
+            Ok(node) => {
+                MultiHeader::result(op.op()).encode(body);
+                match &op {
+                    MultiOp::GetData(_) => put_data(&node, body),
+                    _ => put_children(&node, path, body)?,
+                }
+            }
+            Err(code) => {
+                MultiHeader::error(code.raw()).encode(body);
+                jute::put_i32(body, code.raw());
+            }
+        }
+    }
+    MultiHeader::END.encode(sink.body());
+    Ok(())
+}
+
+/// The ephemeral znodes of the session that asks, by the beginning of the path's text: `/e` finds `/ee`, too.
+fn get_ephemerals(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
+    let request = PathRequest::decode(reader).map_err(undecodable)?;
+    let prefix = request.path.as_deref().unwrap_or_default();
+    let prefix = if matches!(prefix.trim(), "" | "/") { "" } else { prefix };
+    sink.work(tree.ephemeral_path_bytes(asker.session) as usize);
+    let mut list = jute::VecWriter::new(sink.body());
+    tree.ephemerals(asker.session, &mut |path| {
+        if path.starts_with(prefix) {
+            list.push_str(path);
+        }
+    });
+    Ok(())
+}
+
+fn get_all_children_number(
+    reader: &mut Reader<'_>,
+    tree: &Tree,
+    asker: &Asker<'_>,
+    sink: &mut impl Sink,
+) -> Result<(), Code> {
+    let request = PathRequest::decode(reader).map_err(undecodable)?;
+    let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
+    let node = tree.find(path).ok_or(Code::NoNode)?;
+    readable(&node, asker, sink)?;
+    let below = tree.descendants(path).ok_or(Code::NoNode)?;
+    sink.work(below as usize * ZNODE_WORK);
+    // By the empty name the root counts as one of its own descendants, in the reference.
+    let count = below + u64::from(path.is_empty());
+    jute::put_i32(sink.body(), i32::try_from(count).unwrap_or(i32::MAX));
+    Ok(())
+}
+
+fn who_am_i(asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
+    let mut list = jute::VecWriter::new(sink.body());
+    for (scheme, user) in asker.who.whoami(asker.rules) {
+        list.push_with(|out| {
+            jute::put_string(out, scheme);
+            jute::put_string(out, user);
+        });
+    }
+    Ok(())
+}
+
+fn add_watch(reader: &mut Reader<'_>, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
+    let request = AddWatchRequest::decode(reader).map_err(undecodable)?;
+    let path = request.path.as_deref().unwrap_or(NO_PATH);
+    let kind = match AddWatchMode::from_raw(request.mode) {
+        Some(AddWatchMode::Persistent) => WatchKind::Persistent,
+        Some(AddWatchMode::PersistentRecursive) => WatchKind::Recursive,
+        None => return Err(Code::MarshallingError),
+    };
+    if !asker.persistent_watches {
+        return Err(Code::MarshallingError);
+    }
+    sink.watch(kind, path);
+    // Clients read an error code here although the header has one.
+    jute::put_i32(sink.body(), Code::Ok.raw());
+    Ok(())
+}
+
+fn set_watches2(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mut impl Sink) -> Result<(), Code> {
+    let request = SetWatches2::decode(reader).map_err(undecodable)?;
+    let SetWatches2 { relative_zxid, data, exist, child, persistent, persistent_recursive } = request;
+    set_watches(relative_zxid, data, exist, child, tree, sink);
+    let asks_for_more = !persistent.is_empty() || !persistent_recursive.is_empty();
+    if asks_for_more && !asker.persistent_watches {
+        return Err(Code::MarshallingError);
+    }
+    for path in persistent.iter() {
+        sink.watch(WatchKind::Persistent, &path);
+    }
+    for path in persistent_recursive.iter() {
+        sink.watch(WatchKind::Recursive, &path);
+    }
+    Ok(())
 }
 
 /// Echoes the path, null included. Fresh by position: every write acknowledged before this was read has been applied.
@@ -123,12 +338,18 @@ fn sync(reader: &mut Reader<'_>, sink: &mut impl Sink) -> Result<(), Code> {
 }
 
 /// Registers the watches of a client that came back, and sends what it missed (`client-protocol.md` 11.5).
-fn set_watches(reader: &mut Reader<'_>, tree: &Tree, sink: &mut impl Sink) -> Result<(), Code> {
-    let request = SetWatches::decode(reader).map_err(undecodable)?;
+fn set_watches(
+    relative_zxid: Zxid,
+    data: StringVec<'_>,
+    exist: StringVec<'_>,
+    child: StringVec<'_>,
+    tree: &Tree,
+    sink: &mut impl Sink,
+) {
     // Compared as the reference does, with a sign: what is negative is behind everything.
-    let seen = request.relative_zxid.raw() as i64;
+    let seen = relative_zxid.raw() as i64;
     let is_newer = |zxid: Zxid| seen < zxid.raw() as i64;
-    for path in request.data.iter() {
+    for path in data.iter() {
         let path = &*path;
         match tree.find(path) {
             None => sink.event(EventType::NodeDeleted, path),
@@ -136,14 +357,14 @@ fn set_watches(reader: &mut Reader<'_>, tree: &Tree, sink: &mut impl Sink) -> Re
             Some(_) => sink.watch(WatchKind::Data, path),
         }
     }
-    for path in request.exist.iter() {
+    for path in exist.iter() {
         let path = &*path;
         match tree.find(path) {
             None => sink.watch(WatchKind::Data, path),
             Some(_) => sink.event(EventType::NodeCreated, path),
         }
     }
-    for path in request.child.iter() {
+    for path in child.iter() {
         let path = &*path;
         match tree.find(path) {
             None => sink.event(EventType::NodeDeleted, path),
@@ -151,5 +372,4 @@ fn set_watches(reader: &mut Reader<'_>, tree: &Tree, sink: &mut impl Sink) -> Re
             Some(_) => sink.watch(WatchKind::Child, path),
         }
     }
-    Ok(())
 }

@@ -20,19 +20,20 @@ use zorilla_proto::ids::Zxid;
 use zorilla_wal::disk::{self, AnyDisk, Disk};
 use zorilla_wal::{OpenError, Space, StoreId, Wal};
 
+use crate::auth::Rules;
 use crate::clock::{Clock, Now};
 use crate::config::{Config, Driver, Workers};
 use crate::gate::Gate;
 use crate::limits::{ACCEPTED_MAX, POLL_EVENTS_MAX, STOP_FLUSH_MS_MAX, TICK_NS_MIN, WORKERS_MAX};
 use crate::net::client::{Accepted, Acceptor, Admissions, ClientSockets};
 use crate::ops::four_letter::{self, ConfView, View};
-use crate::ops::metrics::{Measure, Published, Stages, Totals, WorkerStats};
+use crate::ops::metrics::{Count, Measure, Published, Stages, Totals, WorkerStats};
 use crate::os;
-use crate::replica::{Event, LogSpace, Out, Replica};
+use crate::replica::{self, Event, LogSpace, Out, Replica};
 use crate::store::{self, Misfit, Replay, Store};
 use crate::wake::{Bell, Sleeper};
 use crate::worker::mailbox::{Mailbox, PostBox};
-use crate::worker::{Settings, Worker};
+use crate::worker::{Bounds, Settings, Worker};
 
 /// Why a server does not start, or does not go on.
 #[derive(Debug)]
@@ -152,6 +153,8 @@ struct Shared {
     started_ms: u64,
     gate: Arc<Gate>,
     client_address: Option<SocketAddr>,
+    admissions: Arc<Admissions>,
+    bounds: Bounds,
     workers: Vec<WorkerDoor>,
     replica_stages: Published,
     log_folder: PathBuf,
@@ -249,11 +252,14 @@ impl Server {
         };
 
         let (store_door, store_loop) = store::store(replica_sleeper.clone());
+        let admissions = Admissions::new(config.max_client_cnxns, config.settings.limits.cnxns_max);
         let shared = Arc::new(Shared {
             started_ms: now.mono_ms(),
             clock,
             gate: gate.clone(),
             client_address,
+            admissions: admissions.clone(),
+            bounds: Bounds::new(&config.settings, now.mono_ms(), seed),
             workers: doors,
             replica_stages: Published::default(),
             log_folder,
@@ -263,7 +269,12 @@ impl Server {
             sealed: AtomicBool::new(false),
             config,
         });
-        let replica = Replica::solo(gate.clone(), mailboxes.clone(), postboxes.clone(), sessions, seed);
+        let configured = &shared.config.settings;
+        let schemes = configured.enforced_schemes.as_deref();
+        let rules = Arc::new(Rules::new(&configured.auth, configured.skip_acl, schemes));
+        let replica_settings = replica::Settings::new(configured, rules.clone());
+        let replica =
+            Replica::solo(replica_settings, gate.clone(), mailboxes.clone(), postboxes.clone(), sessions, seed);
         let driver = ReplicaDriver::new(shared.clone(), replica, wal, store_door, postboxes.clone());
 
         let store = spawn("store", move || store_loop.run())?;
@@ -276,19 +287,21 @@ impl Server {
             }
             None => folded = Some(driver),
         }
-        let admissions = Admissions::new(shared.config.max_client_cnxns);
         let mut acceptor = listener.map(|listener| Acceptor::new(listener, admissions));
         let settings = Settings {
             frame_bytes_max: shared.config.jute_maxbuffer,
             session_timeout_ms_min: shared.config.session_timeout_ms_min,
             session_timeout_ms_max: shared.config.session_timeout_ms_max,
             report_ms: u64::from(shared.config.tick_ms / 2).max(1),
+            rules,
+            persistent_watches: configured.persistent_watches,
+            bounds: shared.bounds.clone(),
         };
         let pin = 4 <= os::cpus() && !os::has_cpu_quota();
         for (index, poll) in polls.into_iter().enumerate() {
             let worker = Worker::new(
                 index as u16,
-                settings,
+                settings.clone(),
                 gate.clone(),
                 mailboxes[index].clone(),
                 postboxes[index].clone(),
@@ -691,7 +704,7 @@ impl WorkerLoop {
     fn deadline_ns(&self) -> Option<u64> {
         let accept = self.acceptor.as_ref().and_then(|acceptor| acceptor.again_ms()).map(|ms| ms * 1_000_000);
         let replica = self.replica.as_ref().and_then(ReplicaDriver::deadline_ns);
-        let report = self.worker.next_report_ms() * 1_000_000;
+        let report = self.worker.deadline_ms() * 1_000_000;
         [accept, replica, Some(report)].into_iter().flatten().min()
     }
 
@@ -747,10 +760,11 @@ impl WorkerLoop {
             self.replica_sleeper.wake();
         }
         self.worker.drain();
+        self.announce_room();
         while let Some((conn, word)) = self.worker.next_word() {
             let mut text = Vec::new();
             let view = word.needs_view().then(|| self.view(now));
-            four_letter::answer(word, self.shared.config.four_letter, view.as_ref(), &mut text);
+            four_letter::answer(word, self.shared.config.four_letter, view.as_ref(), &os::environment, &mut text);
             self.worker.answer_word(conn, &text);
         }
         if self.worker.replica_waits() {
@@ -763,6 +777,16 @@ impl WorkerLoop {
         self.sockets.write(&mut self.worker);
         if self.worker.has_outcomes() {
             self.worker.written(self.shared.clock.now());
+        }
+    }
+
+    /// Tells workers whose requests wait for others to be completed that some were.
+    fn announce_room(&mut self) {
+        let mut waiters = self.worker.waiters_elsewhere();
+        while waiters != 0 {
+            let other = waiters.trailing_zeros() as usize;
+            waiters &= waiters - 1;
+            self.shared.workers[other].sleeper.wake();
         }
     }
 
@@ -833,6 +857,9 @@ fn view(shared: &Shared, now: Now) -> View {
         door.stats.add_to(&mut totals, &mut stages);
         door.stats.connections(&mut |stats| connections.push(stats.view()));
     }
+    totals.add(Count::ConnectionRejected, shared.admissions.rejected());
+    let (drop_probability, token_deficit) = shared.bounds.connecting();
+    let mut counters: Vec<_> = totals.counters().collect();
     let mut summaries = stages.summaries();
     let held: Measure = shared.gate.held_ns();
     summaries.push(("zorilla_gate_held_ns", held.summary()));
@@ -842,6 +869,12 @@ fn view(shared: &Shared, now: Now) -> View {
     let descriptors_open = os::descriptors_open();
     // Last, because the gate is not held across a system call.
     let state = shared.gate.read();
+    counters.extend([
+        ("bytes_received_count", totals.received_bytes),
+        ("response_bytes", totals.sent_bytes),
+        ("zorilla_log_dropped_bytes", shared.log_dropped_bytes),
+        ("zorilla_tree_memory_bytes", state.tree.memory_bytes() as u64),
+    ]);
     let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     View {
         mode: "standalone",
@@ -861,6 +894,9 @@ fn view(shared: &Shared, now: Now) -> View {
         descriptors_open,
         descriptors_max: os::descriptors_max(),
         reply_bytes: totals.reply_bytes,
+        digests: state.digests.iter().map(|(zxid, digest)| (zxid.raw(), digest)).collect(),
+        drop_probability,
+        token_deficit,
         conf: ConfView {
             client_port: shared.client_address.map(|address| address.port()),
             data_dir: absolute(&config.data_dir).display().to_string(),
@@ -874,12 +910,7 @@ fn view(shared: &Shared, now: Now) -> View {
             client_port_listen_backlog: config.client_port_listen_backlog,
             server_id: 0,
         },
-        counters: vec![
-            ("bytes_received_count", totals.received_bytes),
-            ("response_bytes", totals.sent_bytes),
-            ("zorilla_log_dropped_bytes", shared.log_dropped_bytes),
-            ("zorilla_tree_memory_bytes", state.tree.memory_bytes() as u64),
-        ],
+        counters,
         summaries,
     }
 }

@@ -16,7 +16,7 @@ use zorilla_wal::disk::DirFiles;
 use zorilla_wal::{Prepare, PrepareError, Prepared};
 
 use crate::clock::Now;
-use crate::gate::State;
+use crate::gate::{Digests, State};
 use crate::limits::JOBS_MAX;
 use crate::prep::effects::effects;
 use crate::session::Sessions;
@@ -49,6 +49,7 @@ pub struct Replay {
     /// The highest id that was handed out under this server's number.
     session_last: i64,
     index: hashbrown::HashMap<SessionId, usize>,
+    digests: Digests,
     txns: u64,
 }
 
@@ -60,6 +61,7 @@ impl Replay {
             applied: Zxid::ZERO,
             timeouts: Vec::new(),
             session_last: 0,
+            digests: Digests::default(),
             index: hashbrown::HashMap::new(),
             txns: 0,
         }
@@ -106,6 +108,7 @@ impl Replay {
             let found = self.tree.digest();
             return Err(misfit(format!("the tree after it has digest {found}, recorded is {}", recorded.tree)));
         }
+        self.digests.note(zxid, self.tree.digest());
         self.applied = zxid;
         self.txns += 1;
         Ok(())
@@ -125,7 +128,8 @@ impl Replay {
         for (id, timeout_ms) in &self.timeouts {
             sessions.create(*id, *timeout_ms, now.mono_ms(), None);
         }
-        (State { tree: self.tree, applied: self.applied, sessions: self.timeouts.len() }, sessions)
+        let Replay { tree, applied, timeouts, digests, .. } = self;
+        (State { tree, applied, sessions: timeouts.len(), digests }, sessions)
     }
 }
 

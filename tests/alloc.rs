@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use zorilla::clock::Now;
 use zorilla::gate::Gate;
-use zorilla::replica::{Event, LogSpace, Out, Replica};
+use zorilla::replica::{self, Event, LogSpace, Out, Replica};
 use zorilla::store::Replay;
 use zorilla::wake::{Bell, Sleeper};
 use zorilla::watch::ConnId;
@@ -98,10 +98,11 @@ impl Server {
             session_timeout_ms_min: 4000,
             session_timeout_ms_max: 40_000,
             report_ms: 1000,
+            ..Settings::default()
         };
         let mut worker = Worker::new(0, settings, gate.clone(), mailbox.clone(), postbox.clone(), Arc::default(), 1);
         let conn = worker.open("127.0.0.1:1".parse().expect("an address"), now).expect("room for a connection");
-        let replica = Replica::solo(gate, vec![mailbox], vec![postbox], sessions, 1);
+        let replica = Replica::solo(replica::Settings::default(), gate, vec![mailbox], vec![postbox], sessions, 1);
         let mut server = Server {
             worker,
             replica,

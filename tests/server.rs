@@ -3,45 +3,29 @@
 //!
 //! Needs root for the tests that mount a small file system; they fail, and say why, where mounting is not possible.
 
+mod common {
+    pub mod client;
+    pub mod observe;
+    pub mod scratch;
+    pub mod server;
+    pub mod wire;
+}
+
 use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use common::client::{Client, Session, get, set};
+use common::scratch::Scratch;
+use common::server::{PATIENCE, Server, free_port, zoo_cfg};
 use zorilla::limits::{MAILBOX_BYTES_MAX, OUTPUT_BYTES_MAX};
-use zorilla_proto::client::{
-    AclVec, ConnectRequest, ConnectResponse, CreateRequest, PathWatchRequest, ReplyHeader, Request, Response,
-    SetDataRequest, WatcherEvent, XID_NOTIFICATION,
-};
+use zorilla_proto::client::{PathWatchRequest, Request, WatcherEvent, XID_NOTIFICATION};
 use zorilla_proto::code::Code;
-use zorilla_proto::frame;
-use zorilla_proto::ids::{SessionId, Zxid};
+use zorilla_proto::ids::SessionId;
 use zorilla_proto::jute::Reader;
-use zorilla_proto::op::Op;
-
-/// Nothing that works takes this long on the slowest machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A directory of this test alone, gone when the test is.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn new(name: &str) -> Scratch {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("zorilla-server-{}-{number}-{name}", std::process::id()));
-        std::fs::create_dir_all(&path).expect("a scratch directory");
-        Scratch(path)
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A small file system in memory.
 struct Mounted(PathBuf);
@@ -65,61 +49,9 @@ impl Drop for Mounted {
     }
 }
 
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
-}
-
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    out: PathBuf,
-}
-
-/// Writes a zoo.cfg and says where it is.
-fn zoo_cfg(scratch: &Scratch, data: &Path, port: u16, more: &str) -> PathBuf {
-    let path = scratch.0.join(format!("zoo-{port}.cfg"));
-    let text = format!(
-        "tickTime=500\ndataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\n\
-         4lw.commands.whitelist=ruok,srvr,stat,mntr,conf,isro\nmaxClientCnxns=0\n{more}\n",
-        data.display()
-    );
-    std::fs::write(&path, text).expect("a zoo.cfg can be written");
-    path
-}
-
-fn zorilla(cfg: &Path, out: &Path) -> Child {
-    let file = |name: &str| std::fs::File::create(out.join(name)).expect("a file for output");
-    Command::new(env!("CARGO_BIN_EXE_zorilla"))
-        .arg("server")
-        .arg(cfg)
-        .stdin(Stdio::null())
-        .stdout(file("stdout"))
-        .stderr(file("stderr"))
-        .spawn()
-        .expect("the server's binary runs")
-}
-
 impl Server {
-    fn start(scratch: &Scratch, data: &Path, more: &str) -> Server {
-        let port = free_port();
-        let cfg = zoo_cfg(scratch, data, port, more);
-        let out = scratch.0.join(format!("out-{port}"));
-        std::fs::create_dir_all(&out).expect("a directory for output");
-        let mut child = zorilla(&cfg, &out);
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
-        let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            let ended = child.try_wait().expect("the server's state");
-            assert!(ended.is_none(), "the server ended with {ended:?}: {}", text(&out));
-            assert!(begun.elapsed() < PATIENCE, "the server does not listen: {}", text(&out));
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        Server { child, address, out }
-    }
-
-    fn text(&self) -> String {
-        text(&self.out)
+    fn start(home: &Arc<Scratch>, data: &Path, more: &str) -> Server {
+        Server::launch(home, data, &format!("4lw.commands.whitelist=ruok,srvr,stat,mntr,conf,isro\n{more}"))
     }
 
     /// Waits until the server has said something.
@@ -143,39 +75,21 @@ impl Server {
     }
 
     fn rss_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("the server's status");
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its resident memory");
-        line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
+        self.memory_kib("VmRSS") / 1024
     }
 
-    fn connect(&self) -> Conn {
-        Conn::open(self.address, SessionId::NONE, [0; 16]).expect("a session")
+    fn connect(&self) -> Client {
+        self.resume(Session::NEW).expect("a session")
     }
 
-    /// The answer to a four-letter word.
-    fn word(&self, word: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
-        stream.write_all(word.as_bytes()).expect("a word can be sent");
-        let mut answer = String::new();
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.read_to_string(&mut answer).expect("an answer");
-        answer
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-        if std::thread::panicking() {
-            eprintln!("{}", self.text());
+    /// A connection for this session; an error if it is not valid.
+    fn resume(&self, session: Session) -> io::Result<Client> {
+        let client = Client::begin(self.socket(), session, 8000)?;
+        if client.session.id == SessionId::NONE {
+            return Err(io::Error::other("the session is not valid"));
         }
+        Ok(client)
     }
-}
-
-fn text(out: &Path) -> String {
-    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap_or_default();
-    format!("{}{}", read("stdout"), read("stderr"))
 }
 
 fn wait(child: &mut Child) -> ExitStatus {
@@ -189,124 +103,15 @@ fn wait(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// A client: one session on one connection.
-struct Conn {
-    stream: TcpStream,
-    session: SessionId,
-    password: [u8; 16],
-    xid: i32,
-}
-
-struct Reply {
-    header: ReplyHeader,
-    body: Vec<u8>,
-}
-
-impl Conn {
-    fn open(address: SocketAddr, session: SessionId, password: [u8; 16]) -> io::Result<Conn> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_nodelay(true)?;
-        let mut conn = Conn { stream, session, password, xid: 0 };
-        let mut out = Vec::new();
-        let mark = frame::begin(&mut out);
-        let request = ConnectRequest {
-            protocol_version: 0,
-            last_zxid_seen: Zxid::ZERO,
-            timeout_ms: 8000,
-            session,
-            password: Some(&password),
-            read_only: Some(false),
-        };
-        request.encode(&mut out);
-        frame::end(&mut out, mark);
-        conn.stream.write_all(&out)?;
-        let payload = conn.frame()?;
-        let response = ConnectResponse::decode(&mut Reader::new(&payload)).expect("a connect response");
-        if response.session == SessionId::NONE {
-            return Err(io::Error::other("the session is not valid"));
-        }
-        (conn.session, conn.password) = (response.session, response.password);
-        Ok(conn)
-    }
-
-    fn frame(&mut self) -> io::Result<Vec<u8>> {
-        let mut length = [0; 4];
-        self.stream.read_exact(&mut length)?;
-        let mut payload = vec![0; u32::from_be_bytes(length) as usize];
-        self.stream.read_exact(&mut payload)?;
-        Ok(payload)
-    }
-
-    fn send(&mut self, request: &Request<'_>) {
-        self.xid += 1;
-        let mut out = Vec::new();
-        request.encode_frame(self.xid, &mut out);
-        self.stream.write_all(&out).expect("a request can be sent");
-    }
-
-    fn reply(&mut self) -> io::Result<Reply> {
-        let payload = self.frame()?;
-        let header = ReplyHeader::decode(&mut Reader::new(&payload)).expect("a reply header");
-        Ok(Reply { header, body: payload[ReplyHeader::BYTES..].to_vec() })
-    }
-
-    fn ask(&mut self, request: &Request<'_>) -> Reply {
-        self.send(request);
-        let reply = self.reply().expect("a reply");
-        assert_eq!(reply.header.xid, self.xid);
-        reply
-    }
-
-    fn create(&mut self, path: &str, data: &[u8], flags: i32) -> Result<String, i32> {
-        let request = CreateRequest { path: Some(path.into()), data: Some(data), acl: Some(AclVec::OPEN), flags };
-        let reply = self.ask(&Request::Create(request));
-        if reply.header.code != 0 {
-            return Err(reply.header.code);
-        }
-        match Response::decode(Op::Create, &mut Reader::new(&reply.body)) {
-            Ok(Response::Path(created)) => Ok(created.path.expect("a path").into_owned()),
-            other => panic!("{other:?} answers a create"),
+/// The server has ended the connection, in order or not.
+fn is_ended(stream: &mut TcpStream) -> bool {
+    loop {
+        match stream.read(&mut [0; 65536]) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
         }
     }
-
-    fn set(&mut self, path: &str, data: &[u8]) -> i32 {
-        let request = SetDataRequest { path: Some(path.into()), data: Some(data), version: -1 };
-        self.ask(&Request::SetData(request)).header.code
-    }
-
-    /// Data and version.
-    fn get(&mut self, path: &str) -> Result<(Vec<u8>, i32), i32> {
-        let reply = self.ask(&get(path));
-        if reply.header.code != 0 {
-            return Err(reply.header.code);
-        }
-        match Response::decode(Op::GetData, &mut Reader::new(&reply.body)) {
-            Ok(Response::GetData(found)) => Ok((found.data.unwrap_or_default().to_vec(), found.stat.version)),
-            other => panic!("{other:?} answers a getData"),
-        }
-    }
-
-    fn close(mut self) -> i32 {
-        let code = self.ask(&Request::CloseSession).header.code;
-        assert_eq!(self.stream.read(&mut [0]).expect("the end"), 0, "the server ends the connection");
-        code
-    }
-
-    /// The server has ended the connection, in order or not.
-    fn is_ended(&mut self) -> bool {
-        loop {
-            match self.stream.read(&mut [0; 65536]) {
-                Ok(0) => return true,
-                Ok(_) => {}
-                Err(error) => return error.kind() == io::ErrorKind::ConnectionReset,
-            }
-        }
-    }
-}
-
-fn get(path: &str) -> Request<'_> {
-    Request::GetData(PathWatchRequest { path: Some(path.into()), watch: false })
 }
 
 const NO_NODE: Result<(Vec<u8>, i32), i32> = Err(Code::NoNode.raw());
@@ -324,23 +129,23 @@ fn what_was_acknowledged_survives_kill_9_and_an_orderly_stop() {
     for arrangement in ARRANGEMENTS {
         println!("{arrangement}");
         let scratch = Scratch::new("kill");
-        let data = scratch.0.join("data");
+        let data = scratch.join("data");
         let server = Server::start(&scratch, &data, arrangement);
         let mut writer = server.connect();
         let mut watcher = server.connect();
         writer.create("/a", b"0", 0).expect("created");
         let watched = Request::GetData(PathWatchRequest { path: Some("/a".into()), watch: true });
-        assert_eq!(watcher.ask(&watched).header.code, 0);
+        assert_eq!(watcher.ask(watched).code, 0);
         for number in 1..=20 {
             assert_eq!(writer.set("/a", format!("{number}").as_bytes()), 0);
         }
         let event = watcher.reply().expect("an event");
-        assert_eq!(event.header.xid, XID_NOTIFICATION);
+        assert_eq!(event.xid, XID_NOTIFICATION);
         let event = WatcherEvent::decode(&mut Reader::new(&event.body)).expect("an event's record");
         assert_eq!((event.kind, &*event.path), (3, "/a"));
         assert_eq!(writer.create("/a/s-", b"", 2).as_deref(), Ok("/a/s-0000000000"));
         assert_eq!(writer.create("/a/e", b"mine", 1).as_deref(), Ok("/a/e"));
-        let (session, password) = (writer.session, writer.password);
+        let session = writer.session;
         server.kill();
 
         let server = Server::start(&scratch, &data, arrangement);
@@ -349,11 +154,11 @@ fn what_was_acknowledged_survives_kill_9_and_an_orderly_stop() {
         assert_eq!(reader.get("/a"), Ok((b"20".to_vec(), 20)));
         assert_eq!(reader.get("/a/e"), Ok((b"mine".to_vec(), 0)), "its session may come back");
         assert_eq!(reader.create("/a/s-", b"", 2).as_deref(), Ok("/a/s-0000000002"), "no number is given out twice");
-        let mut writer = Conn::open(server.address, session, password).expect("the session goes on");
+        let mut writer = server.resume(session).expect("the session goes on");
         assert_eq!(writer.get("/a/e"), Ok((b"mine".to_vec(), 0)));
         assert_eq!(writer.close(), 0);
         assert_eq!(reader.get("/a/e"), NO_NODE, "an ephemeral ends with its session");
-        assert!(Conn::open(server.address, session, password).is_err(), "a closed session is not valid");
+        assert!(server.resume(session).is_err(), "a closed session is not valid");
         let (status, said) = server.terminate();
         assert_eq!(status.code(), Some(0), "{said}");
 
@@ -369,19 +174,19 @@ fn what_was_acknowledged_survives_kill_9_and_an_orderly_stop() {
 #[test]
 fn a_stop_answers_what_is_under_way() {
     let scratch = Scratch::new("stop");
-    let data = scratch.0.join("data");
+    let data = scratch.join("data");
     let server = Server::start(&scratch, &data, "");
     let mut conn = server.connect();
     conn.create("/n", b"", 0).expect("created");
     let payload = vec![7; 1000];
     for _ in 0..500 {
-        conn.send(&Request::SetData(SetDataRequest { path: Some("/n".into()), data: Some(&payload), version: -1 }));
+        conn.send([set("/n", &payload)]);
     }
     let (status, said) = server.terminate();
     assert_eq!(status.code(), Some(0), "{said}");
     let mut acknowledged = 0;
     while let Ok(reply) = conn.reply() {
-        assert_eq!(reply.header.code, 0);
+        assert_eq!(reply.code, 0);
         acknowledged += 1;
     }
     let server = Server::start(&scratch, &data, "");
@@ -390,11 +195,9 @@ fn a_stop_answers_what_is_under_way() {
 }
 
 /// A start that has to fail: its exit code, and what stands on standard error.
-fn refused(scratch: &Scratch, cfg: &Path, code: i32, words: &[&str]) {
-    let out = scratch.0.join("refused");
-    std::fs::create_dir_all(&out).expect("a directory for output");
+fn refused(scratch: &Arc<Scratch>, cfg: &Path, code: i32, words: &[&str]) {
     // Ends with this function if it does not by itself.
-    let mut server = Server { child: zorilla(cfg, &out), address: SocketAddr::from(([0; 4], 0)), out };
+    let mut server = Server::spawn(scratch, cfg, 0);
     println!("{}", std::fs::read_to_string(cfg).unwrap_or_default());
     let status = wait(&mut server.child);
     let said = std::fs::read_to_string(server.out.join("stderr")).expect("standard error");
@@ -408,18 +211,18 @@ fn refused(scratch: &Scratch, cfg: &Path, code: i32, words: &[&str]) {
 #[test]
 fn a_start_that_cannot_succeed_says_why() {
     let scratch = Scratch::new("refused");
-    let data = scratch.0.join("data");
+    let data = scratch.join("data");
     let server = Server::start(&scratch, &data, "");
     // The directory is in use.
     let cfg = zoo_cfg(&scratch, &data, free_port(), "");
     refused(&scratch, &cfg, 3, &[data.to_str().expect("a path in UTF-8")]);
     // The port is.
-    let cfg = zoo_cfg(&scratch, &scratch.0.join("other"), server.address.port(), "");
+    let cfg = zoo_cfg(&scratch, &scratch.join("other"), server.address.port(), "");
     refused(&scratch, &cfg, 1, &["Address already in use", &server.address.to_string()]);
     assert_eq!(server.word("ruok"), "imok", "the first server is not disturbed");
 
     // A file where the directory should be, and one where its parent should be.
-    let file = scratch.0.join("file");
+    let file = scratch.join("file");
     std::fs::write(&file, b"not a directory").expect("a file");
     for path in [file.clone(), file.join("below")] {
         let cfg = zoo_cfg(&scratch, &path, free_port(), "");
@@ -428,7 +231,7 @@ fn a_start_that_cannot_succeed_says_why() {
     assert_eq!(std::fs::read(&file).expect("the file"), b"not a directory");
 
     // A directory that cannot be written.
-    let read_only = scratch.0.join("read-only");
+    let read_only = scratch.join("read-only");
     let _mounted = Mounted::tmpfs(&read_only, "ro,size=1m");
     let cfg = zoo_cfg(&scratch, &read_only, free_port(), "");
     refused(&scratch, &cfg, 3, &[read_only.to_str().expect("a path in UTF-8"), "Read-only"]);
@@ -442,17 +245,17 @@ fn a_start_that_cannot_succeed_says_why() {
         ("zorilla.workers=0", &["zorilla.workers", "0"]),
         ("preAllocSize=64M", &["preAllocSize", "64M"]),
     ] {
-        let cfg = zoo_cfg(&scratch, &scratch.0.join("never"), free_port(), line);
+        let cfg = zoo_cfg(&scratch, &scratch.join("never"), free_port(), line);
         refused(&scratch, &cfg, 2, words);
     }
-    refused(&scratch, &scratch.0.join("missing.cfg"), 2, &["missing.cfg"]);
-    assert!(!scratch.0.join("never").exists(), "a refused configuration leaves nothing behind");
+    refused(&scratch, &scratch.join("missing.cfg"), 2, &["missing.cfg"]);
+    assert!(!scratch.join("never").exists(), "a refused configuration leaves nothing behind");
 }
 
 #[test]
 fn four_letter_words() {
     let scratch = Scratch::new("words");
-    let server = Server::start(&scratch, &scratch.0.join("data"), "");
+    let server = Server::start(&scratch, &scratch.join("data"), "");
     let mut conn = server.connect();
     conn.create("/w", b"x", 0).expect("created");
     assert_eq!(server.word("ruok"), "imok");
@@ -477,7 +280,7 @@ fn four_letter_words() {
 #[test]
 fn frames_that_are_none_end_their_connection_and_no_other() {
     let scratch = Scratch::new("frames");
-    let server = Server::start(&scratch, &scratch.0.join("data"), "zorilla.workers=2");
+    let server = Server::start(&scratch, &scratch.join("data"), "zorilla.workers=2");
     let mut bystander = server.connect();
     bystander.create("/mine", b"1", 1).expect("created");
     let bad: [&[u8]; 6] = [
@@ -500,11 +303,10 @@ fn frames_that_are_none_end_their_connection_and_no_other() {
         assert!(rest.is_empty(), "{bytes:x?} instead of a connect was answered: {rest:x?}");
 
         let mut conn = server.connect();
-        conn.send(&Request::SetData(SetDataRequest { path: Some("/mine".into()), data: Some(b"2"), version: -1 }));
+        conn.send([set("/mine", b"2")]);
         conn.stream.write_all(bytes).expect("bytes can be sent");
-        assert!(conn.is_ended(), "{bytes:x?} did not end the connection");
-        let (session, password) = (conn.session, conn.password);
-        let back = Conn::open(server.address, session, password).expect("the session lives on");
+        assert!(is_ended(&mut conn.stream), "{bytes:x?} did not end the connection");
+        let back = server.resume(conn.session).expect("the session lives on");
         assert_eq!(back.close(), 0);
     }
     // Random bytes, and frames of random content.
@@ -541,7 +343,7 @@ fn frames_that_are_none_end_their_connection_and_no_other() {
 #[test]
 fn a_client_that_hangs_up_is_answered_and_let_go_at_once() {
     let scratch = Scratch::new("hangup");
-    let server = Server::start(&scratch, &scratch.0.join("data"), "4lw.commands.whitelist=ruok");
+    let server = Server::start(&scratch, &scratch.join("data"), "4lw.commands.whitelist=ruok");
     // Bytes and their end in one packet: the end is announced with them, and never again.
     let mut word = TcpStream::connect(server.address).expect("a connection");
     word.write_all(b"ruok").expect("a word can be sent");
@@ -561,8 +363,8 @@ fn a_client_that_hangs_up_is_answered_and_let_go_at_once() {
         }
         conn.stream.write_all(&out).expect("a request can be sent");
         conn.stream.shutdown(Shutdown::Write).expect("one side can be closed");
-        assert_eq!(conn.reply().expect("what was asked is answered").header.xid, 7, "after {whole} bytes");
-        assert!(conn.is_ended());
+        assert_eq!(conn.reply().expect("what was asked is answered").xid, 7, "after {whole} bytes");
+        assert!(is_ended(&mut conn.stream));
     }
     let mut silent = TcpStream::connect(server.address).expect("a connection");
     silent.write_all(&[0, 0, 0, 44, 0, 0]).expect("half a connect can be sent");
@@ -574,7 +376,7 @@ fn a_client_that_hangs_up_is_answered_and_let_go_at_once() {
 #[test]
 fn a_connection_that_says_nothing_is_closed() {
     let scratch = Scratch::new("silent");
-    let server = Server::start(&scratch, &scratch.0.join("data"), "");
+    let server = Server::start(&scratch, &scratch.join("data"), "");
     let begun = Instant::now();
     let mut silent = TcpStream::connect(server.address).expect("a connection");
     let mut half = TcpStream::connect(server.address).expect("a connection");
@@ -594,7 +396,7 @@ fn a_slow_reader_slows_only_itself() {
     for arrangement in ARRANGEMENTS {
         println!("{arrangement}");
         let scratch = Scratch::new("slow");
-        let server = Server::start(&scratch, &scratch.0.join("data"), arrangement);
+        let server = Server::start(&scratch, &scratch.join("data"), arrangement);
         let mut bystander = server.connect();
         bystander.create("/big", &vec![0x42; BIG], 0).expect("created");
         bystander.create("/small", b"", 0).expect("created");
@@ -602,14 +404,13 @@ fn a_slow_reader_slows_only_itself() {
         // 300 MiB of answers that nobody takes. The requests fit the socket's buffers.
         let mut slow = server.connect();
         for _ in 0..ASKED {
-            slow.send(&get("/big"));
+            slow.send([get("/big")]);
         }
         // Behind a write, reads travel with it and cannot be held back one by one.
         let mut slower = server.connect();
         for _ in 0..ASKED {
-            let set = SetDataRequest { path: Some("/small".into()), data: Some(b"x"), version: -1 };
-            slower.send(&Request::SetData(set));
-            slower.send(&get("/big"));
+            slower.send([set("/small", b"x")]);
+            slower.send([get("/big")]);
         }
         let mut most_mib = 0;
         for round in 0..100 {
@@ -628,12 +429,12 @@ fn a_slow_reader_slows_only_itself() {
         // Who reads at last gets everything that was asked at once; the other may have been given up.
         for _ in 0..ASKED {
             let reply = slow.reply().expect("a reply");
-            assert_eq!((reply.header.code, reply.body.len()), (0, 4 + BIG + 68));
+            assert_eq!((reply.code, reply.body.len()), (0, 4 + BIG + 68));
         }
         let mut taken = 0;
         while taken < 2 * ASKED {
             let Ok(reply) = slower.reply() else { break };
-            assert_eq!(reply.header.code, 0);
+            assert_eq!(reply.code, 0);
             taken += 1;
         }
         println!("the reader behind writes got {taken} of {} replies", 2 * ASKED);
@@ -645,7 +446,7 @@ fn a_slow_reader_slows_only_itself() {
 fn many_slow_readers_share_what_there_is() {
     const BIG: usize = 900 << 10;
     let scratch = Scratch::new("many");
-    let server = Server::start(&scratch, &scratch.0.join("data"), ARRANGEMENTS[0]);
+    let server = Server::start(&scratch, &scratch.join("data"), ARRANGEMENTS[0]);
     let mut bystander = server.connect();
     bystander.create("/big", &vec![0x42; BIG], 0).expect("created");
     bystander.create("/small", b"", 0).expect("created");
@@ -654,9 +455,8 @@ fn many_slow_readers_share_what_there_is() {
     for _ in 0..40 {
         let mut conn = server.connect();
         for _ in 0..100 {
-            let set = SetDataRequest { path: Some("/small".into()), data: Some(b"x"), version: -1 };
-            conn.send(&Request::SetData(set));
-            conn.send(&get("/big"));
+            conn.send([set("/small", b"x")]);
+            conn.send([get("/big")]);
         }
         slow.push(conn);
     }
@@ -675,7 +475,7 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
     for arrangement in [ARRANGEMENTS[0], ARRANGEMENTS[3]] {
         println!("{arrangement}");
         let scratch = Scratch::new("full");
-        let mount = scratch.0.join("disk");
+        let mount = scratch.join("disk");
         let mounted = Mounted::tmpfs(&mount, "size=44m");
         // What is freed later. Three segments of 8 MiB fit beside it, a fourth does not.
         let ballast = mount.join("ballast");
@@ -709,7 +509,7 @@ fn a_full_disk_refuses_writes_and_loses_nothing() {
         assert_eq!(conn.get("/n"), Ok((vec![], 0)));
         assert_eq!(leaving.close(), 0);
         assert_eq!(conn.get("/mine"), NO_NODE);
-        assert!(Conn::open(server.address, SessionId::NONE, [0; 16]).is_err(), "a new session would be a write");
+        assert!(server.resume(Session::NEW).is_err(), "a new session would be a write");
         assert_eq!(server.word("ruok"), "imok");
 
         // With room again, service resumes by itself.

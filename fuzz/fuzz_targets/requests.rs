@@ -1,23 +1,10 @@
 //! The record of every request.
+#![cfg_attr(fuzzing, no_main)]
 
-#![no_main]
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| zorilla_fuzz::feed(zorilla_fuzz::Group::Requests, bytes));
 
-// Each target needs one of the lists.
-#[allow(dead_code)]
-#[path = "../../proto/tests/decoders/mod.rs"]
-mod decoders;
-
-use std::sync::LazyLock;
-
-use decoders::Decoder;
-use libfuzzer_sys::fuzz_target;
-
-static DECODERS: LazyLock<Vec<Decoder>> = LazyLock::new(decoders::requests);
-
-fuzz_target!(|bytes: &[u8]| {
-    if let Some((choice, bytes)) = bytes.split_first() {
-        let decoder = DECODERS[usize::from(*choice) % DECODERS.len()];
-        decoder.read(bytes);
-        decoder.check(bytes);
-    }
-});
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    zorilla_fuzz::needs_cargo_fuzz()
+}

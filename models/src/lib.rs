@@ -18,4 +18,4 @@ pub mod wake;
 #[path = "../../src/watch.rs"]
 pub mod watch;
 
-pub use zorilla::{prep, table};
+pub use zorilla::{auth, prep, table};

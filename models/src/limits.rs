@@ -7,3 +7,5 @@ pub const MAILBOX_BYTES_MAX: usize = 16;
 
 /// One counter for each kind of watch: `loom` follows every one of them.
 pub const INTEREST_COUNTERS: usize = 2;
+/// See [`INTEREST_COUNTERS`].
+pub const INTEREST_RECURSIVE_COUNTERS: usize = 1;

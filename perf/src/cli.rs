@@ -40,6 +40,8 @@ enum Command {
     },
     /// Kill servers under load and count losses; `crash --help` says more.
     Crash,
+    /// Attack a server with hostile clients; `hostile --help` says more.
+    Hostile,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -66,7 +68,8 @@ struct LoadArgs {
     /// The server.
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:2181", value_parser = address)]
     address: SocketAddr,
-    /// What to ask for: WORK-SIZE:CLIENTSxPIPELINE[@RATE], such as create-100:128x32 or mixed-1k:64x32@20000.
+    /// What to ask for: WORK-SIZE:CLIENTSxPIPELINE[@RATE], such as create-100:128x32 or mixed-1k:64x32@20000. Works:
+    /// ping, create, set, get, mixed, multi10, ephemeral, exists, children; in rounds watches, sharedwatches, sessions.
     shape: Shape,
     /// The measured window in seconds.
     #[arg(long, default_value = "5", value_parser = window)]
@@ -74,7 +77,7 @@ struct LoadArgs {
     /// Load before the window, in seconds.
     #[arg(long, default_value = "2", value_parser = seconds)]
     warmup: Duration,
-    /// End after this many requests instead of after a time; no warm-up then.
+    /// End after this many requests (or rounds) instead of after a time; no warm-up then.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     ops: Option<u64>,
     /// Record writes above this many milliseconds as stalls.
@@ -193,8 +196,9 @@ pub fn main() -> ExitCode {
             print!("{page}");
             true
         }),
-        // `main` looks at this name before the command line is read here.
-        Command::Crash => crash_is_dispatched(),
+        // `main` looks at these names before the command line is read here.
+        Command::Crash => dispatched("crash"),
+        Command::Hostile => dispatched("hostile"),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -206,8 +210,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn crash_is_dispatched() -> io::Result<bool> {
-    Err(io::Error::other("write `zorilla-perf crash` with nothing in front of `crash`"))
+fn dispatched(name: &str) -> io::Result<bool> {
+    Err(io::Error::other(format!("write `zorilla-perf {name}` with nothing in front of `{name}`")))
 }
 
 fn load(arguments: &LoadArgs) -> io::Result<bool> {
@@ -222,7 +226,7 @@ fn load(arguments: &LoadArgs) -> io::Result<bool> {
         ..Spec::new(arguments.address, arguments.shape)
     };
     let outcome = load::run(&spec, &mut |_| {})?;
-    let summary = outcome.tally.summary(outcome.seconds);
+    let summary = outcome.summary();
     if arguments.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
@@ -255,6 +259,14 @@ fn text(shape: Shape, summary: &Summary) -> String {
     );
     if shape.rate.is_some() {
         text.push_str(&format!("the generator itself was late by {:.1} µs at p99\n", summary.send_lag_p99_us));
+    }
+    if shape.work == shape::Work::Multi {
+        let creates = summary.ops_per_s * f64::from(shape::MULTI_CREATES);
+        text.push_str(&format!("these are transactions: {creates:.0} creates/s\n"));
+    }
+    if !summary.rounds.is_empty() {
+        let rounds: Vec<String> = summary.rounds.iter().map(|rate| format!("{rate:.0}")).collect();
+        text.push_str(&format!("ops/s by round, of which the median counts: {}\n", rounds.join(" ")));
     }
     for (code, count) in &summary.errors {
         text.push_str(&format!("errors: {count} × {code}\n"));
@@ -394,8 +406,9 @@ mod tests {
             let filters: Vec<String> = filters.iter().map(|filter| (*filter).to_owned()).collect();
             shapes(&filters).map(|shapes| shapes.iter().map(Shape::to_string).collect::<Vec<_>>())
         };
-        assert_eq!(chosen(&[]).expect("all").len(), 32);
+        assert_eq!(chosen(&[]).expect("all").len(), 56);
         assert_eq!(chosen(&["create-100"]).expect("five").len(), 5);
+        assert_eq!(chosen(&["watches"]).expect("both").len(), 2);
         assert_eq!(chosen(&["get-1k:16x1"]).expect("a whole shape"), ["get-1k:16x1"]);
         assert_eq!(chosen(&["get-1k:128x", "get-1k:128x1"]).expect("no doubles"), ["get-1k:128x1", "get-1k:128x32"]);
         assert_eq!(chosen(&["set-700:3x2"]).expect("an own shape"), ["set-700:3x2"]);

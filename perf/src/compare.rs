@@ -148,7 +148,9 @@ pub fn run(plan: &Plan, launcher: &Launcher, results: &Path) -> io::Result<Compa
     let mut kept = OpenOptions::new().create_new(true).append(true).open(folder.join("runs.jsonl"))?;
     keep(&mut kept, &Record::Machine(Box::new(machine)))?;
     let mut random = Random::new(plan.seed);
-    let total = plan.repetitions as usize * plan.shapes.len() * plan.kinds.len();
+    let runs_on = |kind: Kind, shape: &Shape| kind != Kind::Floor || shape.work.runs_on_floor();
+    let runs = plan.shapes.iter().flat_map(|shape| plan.kinds.iter().map(move |kind| (*kind, shape)));
+    let total = plan.repetitions as usize * runs.filter(|(kind, shape)| runs_on(*kind, shape)).count();
     let (mut done, mut failed) = (0, 0);
     eprintln!("{total} runs, seed {}, kept in {}", plan.seed, folder.display());
     for repetition in 1..=plan.repetitions {
@@ -160,7 +162,7 @@ pub fn run(plan: &Plan, launcher: &Launcher, results: &Path) -> io::Result<Compa
         for shape in shapes {
             let mut kinds = plan.kinds.clone();
             random.shuffle(&mut kinds);
-            for kind in kinds {
+            for kind in kinds.into_iter().filter(|kind| runs_on(*kind, &shape)) {
                 let run = one(plan, launcher, kind, shape, repetition);
                 done += 1;
                 failed += usize::from(run.error.is_some());
@@ -194,22 +196,32 @@ fn measure(plan: &Plan, launcher: &Launcher, kind: Kind, shape: Shape, run: &mut
         ..Spec::new(server.address(), shape)
     };
     let mut usages: Vec<io::Result<(Usage, Usage)>> = Vec::new();
-    let both = || Ok((server.usage()?, process::usage("self")?));
+    let rounds = shape.work.is_rounds();
+    let both = || {
+        let (mut of_server, mut of_generator) = (server.usage()?, process::usage("self")?);
+        if rounds {
+            of_server.cpu_s = server.running_s()?;
+            of_generator.cpu_s = process::running_s("self")?;
+        }
+        Ok((of_server, of_generator))
+    };
     let outcome = load::run(&spec, &mut |moment| {
         if moment != Moment::Begins {
             usages.push(both());
         }
     })?;
-    run.summary = outcome.tally.summary(outcome.seconds);
-    let mut usages = usages.into_iter();
-    let (Some(before), Some(after)) = (usages.next(), usages.next()) else {
-        return Err(io::Error::other("the server was not watched to the end"));
-    };
-    let ((before, generator_before), (after, generator_after)) = (before?, after?);
-    run.cpu_s = after.cpu_s - before.cpu_s;
-    run.generator_cpu_s = generator_after.cpu_s - generator_before.cpu_s;
-    run.anonymous_bytes = after.anonymous_bytes;
-    run.file_bytes = after.file_bytes;
+    run.summary = outcome.summary();
+    // One window, or one in each round.
+    let usages: Vec<(Usage, Usage)> = usages.into_iter().collect::<io::Result<_>>()?;
+    for window in usages.chunks(2) {
+        let [(before, generator_before), (after, generator_after)] = window else {
+            return Err(io::Error::other("the server was not watched to the end"));
+        };
+        run.cpu_s += after.cpu_s - before.cpu_s;
+        run.generator_cpu_s += generator_after.cpu_s - generator_before.cpu_s;
+        run.anonymous_bytes = after.anonymous_bytes;
+        run.file_bytes = after.file_bytes;
+    }
     // The kernel counts in hundredths; a server that used none of them has no rate.
     run.ops_per_cpu_s = if run.cpu_s <= 0.0 { 0.0 } else { run.summary.ops as f64 / run.cpu_s };
     run.error = run.summary.fault();

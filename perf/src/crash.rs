@@ -8,12 +8,12 @@
 //!
 //! `--expect-loss` turns the verdict around: a server that does not sync must be caught, or the rounds prove nothing.
 
-mod conn;
+pub mod conn;
 mod ground;
 mod judge;
 mod lane;
 mod model;
-mod server;
+pub mod server;
 
 use std::fs;
 use std::os::unix::process::CommandExt;
@@ -352,7 +352,8 @@ fn create(conn: &mut Conn, path: &str) -> Result<Zxid, String> {
     Ok(Zxid::from_raw(reply.header.zxid as u64))
 }
 
-fn beside_this_binary() -> Result<String, String> {
+/// The server's binary, which cargo puts beside this one.
+pub fn beside_this_binary() -> Result<String, String> {
     let me = std::env::current_exe().map_err(|error| format!("where this binary is: {error}"))?;
     let server = me.parent().unwrap_or(Path::new(".")).join("zorilla");
     if !server.exists() {

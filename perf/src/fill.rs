@@ -88,7 +88,7 @@ pub fn run(
         (outcome, seen)
     });
     let (outcome, seen) = (outcome?, seen?);
-    let summary = outcome.tally.summary(outcome.seconds);
+    let summary = outcome.summary();
     Ok(Filled {
         server: server.to_owned(),
         znodes: outcome.tally.succeeded,

@@ -1,9 +1,9 @@
 //! The floor: a null server that shows what this kernel, this disk and this generator allow.
 //!
 //! One epoll loop, one table, durable group commit, and nothing else: no sessions to expire, no ACLs, no parents, no
-//! watches, no recovery. It speaks enough of the protocol for connect, create, setData, getData, ping and
-//! closeSession. Replies to writes are held until the disk has the write, and with them every later reply of the
-//! connection. One read and one write per connection and turn, buffers reused.
+//! watches, no recovery. It speaks enough of the protocol for connect, create (alone and in a multi), delete, setData,
+//! getData, exists, ping and closeSession. Replies to writes are held until the disk has the write, and with them every
+//! later reply of the connection. One read and one write per connection and turn, buffers reused.
 //!
 //! Guarantees: nothing about data. It is a measure, not a store.
 
@@ -22,7 +22,9 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 use std::time::Duration;
 use table::Table;
-use zorilla_proto::client::{ConnectRequest, ConnectResponse, ReplyHeader, RequestHeader, XID_PING};
+use zorilla_proto::client::{
+    ConnectRequest, ConnectResponse, MultiHeader, MultiOp, MultiRequest, ReplyHeader, RequestHeader, XID_PING,
+};
 use zorilla_proto::frame::{self, Framed};
 use zorilla_proto::jute::{self, Reader};
 use zorilla_proto::{Code, Op, SessionId};
@@ -77,6 +79,8 @@ impl Floor {
         let commit = Commit::open(directory)?;
         let poll = Poll::new()?;
         let mut listener = TcpListener::bind(address)?;
+        // Listening again changes how many may wait.
+        rustix::net::listen(&listener, i32::from(crate::compare::server::LISTEN_BACKLOG))?;
         let address = listener.local_addr()?;
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         if let Some(event) = commit.event_fd() {
@@ -416,6 +420,50 @@ impl Answer<'_> {
                     Some(stat) => self.reply(header.xid, Code::Ok, |out| stat.encode(out)),
                     None => self.reply(header.xid, Code::NoNode, |_| {}),
                 }
+                self.hold(batch, start);
+            }
+            Some(Op::Exists) => {
+                let path = reader.buffer().ok().flatten().ok_or(HangUp)?;
+                let zxid = self.table.zxid();
+                match self.table.get(path) {
+                    Some(znode) => reply(self.output, header.xid, zxid, Code::Ok, |out| znode.stat.encode(out)),
+                    None => reply(self.output, header.xid, zxid, Code::NoNode, |_| {}),
+                }
+            }
+            Some(Op::Delete) => {
+                let path = reader.buffer().ok().flatten().ok_or(HangUp)?;
+                let Some(batch) = self.commit.append(payload) else { return Ok(false) };
+                let code = if self.table.delete(path) { Code::Ok } else { Code::NoNode };
+                self.reply(header.xid, code, |_| {});
+                self.hold(batch, start);
+            }
+            Some(Op::Multi) => {
+                let multi = MultiRequest::decode(&mut reader).map_err(|_| HangUp)?;
+                let Some(batch) = self.commit.append(payload) else { return Ok(false) };
+                let zxid = self.table.zxid() + 1;
+                reply(self.output, header.xid, zxid, Code::Ok, |out| {
+                    for op in multi.iter() {
+                        let created = match &op {
+                            MultiOp::Create(create) => create
+                                .path
+                                .as_deref()
+                                .filter(|path| self.table.create(path.as_bytes(), create.data.unwrap_or_default())),
+                            _ => None,
+                        };
+                        match created {
+                            Some(path) => {
+                                MultiHeader::result(Op::Create).encode(out);
+                                jute::put_string(out, path);
+                            }
+                            None => {
+                                MultiHeader::error(Code::NodeExists.raw()).encode(out);
+                                jute::put_i32(out, Code::NodeExists.raw());
+                            }
+                        }
+                    }
+                    MultiHeader::END.encode(out);
+                });
+                self.table.set_zxid(zxid.min(self.table.zxid()));
                 self.hold(batch, start);
             }
             Some(Op::Ping) => self.reply(XID_PING, Code::Ok, |_| {}),

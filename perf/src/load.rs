@@ -8,8 +8,9 @@
 //! Knows nothing of the server behind the address.
 
 use crate::limits::READ_BYTES;
-use crate::shape::{Shape, Work};
-use crate::stats::{SECOND_NS, Tally};
+use crate::rounds;
+use crate::shape::{MULTI_CREATES, Shape, Work};
+use crate::stats::{SECOND_NS, Summary, Tally, median};
 use crate::wire::{self, PRELOADED, Random, Session, Stamp, Template};
 use mio::event::Event;
 use mio::net::TcpStream;
@@ -80,7 +81,7 @@ pub enum Moment {
     Begins,
     /// The measured window begins.
     WindowBegins,
-    /// The measured window is over; replies in flight are still awaited.
+    /// The measured window is over; replies in flight are still awaited. What comes in rounds has a window in each.
     WindowEnds,
 }
 
@@ -89,8 +90,27 @@ pub enum Moment {
 pub struct Outcome {
     /// What was counted.
     pub tally: Tally,
-    /// Length of the measured window.
+    /// Length of the measured window; of rounds, the sum of what was measured.
     pub seconds: f64,
+    /// Of what comes in rounds: successes per second of each.
+    pub rounds: Vec<f64>,
+}
+
+impl Outcome {
+    /// The figures.
+    pub fn summary(&self) -> Summary {
+        let summary = self.tally.summary(self.seconds);
+        match median(&self.rounds) {
+            None => summary,
+            Some(ops_per_s) => Summary {
+                ops_per_s,
+                worst_second: self.rounds.iter().copied().fold(f64::INFINITY, f64::min) as u64,
+                series: Vec::new(),
+                rounds: self.rounds.clone(),
+                ..summary
+            },
+        }
+    }
 }
 
 /// How long replies are awaited after the load has ended.
@@ -109,6 +129,9 @@ struct Timeline {
 
 /// Runs the load. `watch` is called on this thread at each moment.
 pub fn run(spec: &Spec, watch: &mut dyn FnMut(Moment)) -> io::Result<Outcome> {
+    if spec.shape.work.is_rounds() {
+        return rounds::run(spec, watch);
+    }
     let root = prepare(spec).map_err(|error| io::Error::new(error.kind(), format!("preparing the run: {error}")))?;
     let threads = spec.threads.clamp(1, spec.shape.clients);
     let barrier = Barrier::new(threads as usize + 1);
@@ -176,9 +199,16 @@ pub fn run(spec: &Spec, watch: &mut dyn FnMut(Moment)) -> io::Result<Outcome> {
             }
             None => spec.window.as_secs_f64(),
         };
-        Ok(Outcome { tally, seconds })
+        Ok(Outcome { tally, seconds, rounds: Vec::new() })
     })
 }
+
+/// The znode whose children are listed, and what their names begin with.
+const PARENT: &str = "parent";
+const CHILD: &str = "n";
+
+/// Ephemerals that a session holds before each further one is followed by the delete of the oldest.
+const EPHEMERALS_HELD: u32 = 16;
 
 /// Creates the znodes that the run works under; returns the root of its own.
 fn prepare(spec: &Spec) -> io::Result<String> {
@@ -189,8 +219,14 @@ fn prepare(spec: &Spec) -> io::Result<String> {
     session.send_create(&root, b"")?;
     session.read_success()?;
     if spec.shape.work.needs_keys() {
-        let data = wire::filler(spec.shape.data_bytes, spec.seed);
+        let data = wire::filler(spec.shape.data_bytes(), spec.seed);
         session.preload(&format!("{root}/k"), &data, spec.keys_each() * spec.shape.clients)?;
+    }
+    if spec.shape.work == Work::Children {
+        session.send_create(&format!("{root}/{PARENT}"), b"")?;
+        session.read_success()?;
+        let data = wire::filler(spec.shape.data_bytes(), spec.seed);
+        session.preload(&format!("{root}/{PARENT}/{CHILD}"), &data, spec.shape.size as u32)?;
     }
     session.close()?;
     Ok(root)
@@ -214,6 +250,9 @@ enum Kind {
     /// A znode that this connection alone sets: its stamp is known.
     GetOwn,
     Get,
+    Delete,
+    Exists,
+    Children,
     /// Keeps the session alive and is not counted.
     KeepAlive,
     Close,
@@ -236,7 +275,10 @@ struct Connection {
     last_zxid: i64,
     last_write_zxid: i64,
     creates: Template,
+    deletes: Template,
     created: u32,
+    /// Of ephemerals, which go in the order in which they came.
+    deleted: u32,
     /// How often each of its keys was set.
     sequences: Vec<u32>,
     /// An own write failed: versions are unknown from then on.
@@ -255,6 +297,8 @@ struct Worker<'s> {
     filler: Vec<u8>,
     sets: Template,
     gets: Template,
+    exists: Template,
+    children: Template,
     pings: Template,
     closes: Template,
     keep_alive_ns: u64,
@@ -279,7 +323,7 @@ impl<'s> Worker<'s> {
             .map_err(describe)?;
         let mut sessions: Vec<_> =
             sockets.into_iter().map(Session::established).collect::<io::Result<_>>().map_err(describe)?;
-        if spec.shape.work == Work::Create {
+        if spec.shape.work.needs_folders() {
             for (session, index) in sessions.iter_mut().zip(&indexes) {
                 session.send_create(&format!("{root}/c{index:04x}"), b"")?;
             }
@@ -289,7 +333,7 @@ impl<'s> Worker<'s> {
         }
         let timeout_ms = sessions.iter().map(|session| session.timeout_ms).min().unwrap_or(spec.session_timeout_ms);
         let poll = Poll::new()?;
-        let filler = wire::filler(spec.shape.data_bytes, spec.seed);
+        let filler = wire::filler(spec.shape.data_bytes(), spec.seed);
         let mut connections = Vec::with_capacity(sessions.len());
         for (at, (session, index)) in sessions.into_iter().zip(&indexes).enumerate() {
             session.socket.set_read_timeout(None)?;
@@ -310,8 +354,14 @@ impl<'s> Worker<'s> {
                 xid: 1_000,
                 last_zxid: 0,
                 last_write_zxid: 0,
-                creates: Template::create(&format!("{root}/c{index:04x}/"), &filler),
+                creates: match spec.shape.work {
+                    Work::Multi => Template::multi(&format!("{root}/c{index:04x}/"), &filler, MULTI_CREATES),
+                    Work::Ephemeral => Template::ephemeral(&format!("{root}/c{index:04x}/"), &filler),
+                    _ => Template::create(&format!("{root}/c{index:04x}/"), &filler),
+                },
+                deletes: Template::delete(&format!("{root}/c{index:04x}/")),
                 created: 0,
+                deleted: 0,
                 sequences: vec![0; if spec.shape.work.needs_keys() { spec.keys_each() as usize } else { 0 }],
                 inexact: false,
                 last_sent_ns: 0,
@@ -329,6 +379,8 @@ impl<'s> Worker<'s> {
             connections,
             sets: Template::set(&prefix, &filler),
             gets: Template::get(&prefix),
+            exists: Template::exists(&prefix),
+            children: Template::children(&format!("{root}/{PARENT}")),
             pings: Template::ping(),
             closes: Template::close(),
             filler,
@@ -514,11 +566,36 @@ impl<'s> Worker<'s> {
             Work::Ping => {
                 return connection.request(&self.pings, Kind::Ping, Stamp { node: 0, writer, sequence: 0 }, due_ns);
             }
-            Work::Create => {
+            Work::Ephemeral if connection.deleted + EPHEMERALS_HELD < connection.created => {
+                let stamp = Stamp { node: connection.deleted, writer, sequence: 0 };
+                connection.deleted += 1;
+                return connection.own(Kind::Delete, stamp, due_ns);
+            }
+            Work::Create | Work::Ephemeral => {
                 let stamp = Stamp { node: connection.created, writer, sequence: 0 };
                 connection.created += 1;
-                return connection.create(stamp, due_ns);
+                return connection.own(Kind::Create, stamp, due_ns);
             }
+            Work::Multi => {
+                let stamp = Stamp { node: connection.created, writer, sequence: 0 };
+                connection.created += MULTI_CREATES;
+                return connection.own(Kind::Create, stamp, due_ns);
+            }
+            Work::Exists => {
+                let node = self.random.below(keys_each * clients);
+                let stamp = Stamp { node, writer, sequence: 0 };
+                return connection.request(&self.exists, Kind::Exists, stamp, due_ns);
+            }
+            Work::Children => {
+                return connection.request(
+                    &self.children,
+                    Kind::Children,
+                    Stamp { node: 0, writer, sequence: 0 },
+                    due_ns,
+                );
+            }
+            // These do not come here: `run` gives them to `rounds`.
+            Work::Watches | Work::SharedWatches | Work::Sessions => return,
             Work::Set => false,
             Work::Get => true,
             Work::Mixed => self.random.below(10) != 0,
@@ -615,6 +692,7 @@ impl<'s> Worker<'s> {
                         creates: &connection.creates,
                         clients: self.spec.shape.clients,
                         filler: &self.filler,
+                        children: self.spec.shape.size,
                     }
                     .reply(payload, now, &self.timeline, &mut self.tally);
                     if let Err(text) = judged {
@@ -676,10 +754,12 @@ impl Connection {
         self.pending.push_back(Pending { due_ns, stamp, xid, kind });
     }
 
-    fn create(&mut self, stamp: Stamp, due_ns: u64) {
+    /// A create or delete below the znode of this connection.
+    fn own(&mut self, kind: Kind, stamp: Stamp, due_ns: u64) {
         let xid = self.next_xid();
-        self.creates.append(&mut self.output, xid, stamp);
-        self.pending.push_back(Pending { due_ns, stamp, xid, kind: Kind::Create });
+        let template = if kind == Kind::Delete { &self.deletes } else { &self.creates };
+        template.append(&mut self.output, xid, stamp);
+        self.pending.push_back(Pending { due_ns, stamp, xid, kind });
     }
 
     /// One write of all there is; the rest waits for the socket.
@@ -728,6 +808,7 @@ struct Judged<'a> {
     creates: &'a Template,
     clients: u32,
     filler: &'a [u8],
+    children: usize,
 }
 
 impl Judged<'_> {
@@ -776,7 +857,9 @@ impl Judged<'_> {
                     ));
                 }
             }
-            Kind::Ping | Kind::KeepAlive | Kind::Close => {
+            Kind::Exists => wire::check_exists(body, header.zxid, self.filler.len())?,
+            Kind::Children => wire::check_children(body, CHILD, self.children)?,
+            Kind::Ping | Kind::KeepAlive | Kind::Close | Kind::Delete => {
                 if !body.is_empty() {
                     return Err(format!("{:?} was answered with a body", pending.kind));
                 }
@@ -785,7 +868,7 @@ impl Judged<'_> {
         if matches!(pending.kind, Kind::KeepAlive | Kind::Close) {
             return Ok(());
         }
-        if matches!(pending.kind, Kind::Create | Kind::Set) {
+        if matches!(pending.kind, Kind::Create | Kind::Set | Kind::Delete) {
             if header.zxid <= *self.last_write_zxid {
                 return Err(format!("a write has {:#x}, the one before {:#x}", header.zxid, self.last_write_zxid));
             }

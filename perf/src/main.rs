@@ -2,7 +2,8 @@
 //!
 //! `load` is a generator far cheaper than any server; `floor` is the null server that shows what this kernel and
 //! this generator allow; `compare` runs the Java server, Zorilla and the floor side by side; `fill` looks for stalls
-//! of writes while the tree grows; `report` renders kept runs again; `crash` kills servers and counts losses.
+//! of writes while the tree grows; `report` renders kept runs again; `crash` kills servers and counts losses;
+//! `hostile` attacks one while a well-behaved client is served.
 //!
 //! Guarantees: a reply that is not what the protocol promises makes a run fail, however fast it was.
 
@@ -11,12 +12,15 @@
 mod cli;
 mod compare;
 mod crash;
+mod crowd;
 mod fill;
 mod floor;
+mod hostile;
 mod limits;
 mod load;
 mod probe;
 mod process;
+mod rounds;
 mod shape;
 mod stats;
 mod wire;
@@ -25,9 +29,10 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().collect();
-    // The crash rounds have a command line of their own.
-    if arguments.get(1).is_some_and(|name| name == "crash") {
-        return crash::main(arguments[2..].to_vec());
+    // The crash rounds and the attacks have command lines of their own.
+    match arguments.get(1).map(String::as_str) {
+        Some("crash") => crash::main(arguments[2..].to_vec()),
+        Some("hostile") => hostile::main(arguments[2..].to_vec()),
+        _ => cli::main(),
     }
-    cli::main()
 }

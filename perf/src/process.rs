@@ -32,6 +32,19 @@ pub fn usage(pid: &str) -> io::Result<Usage> {
     Ok(Usage { cpu_s, anonymous_bytes: bytes("RssAnon")?, file_bytes: bytes("RssFile")? })
 }
 
+/// CPU time of the threads that a process has now, to the nanosecond: what is shorter than the ticks in which
+/// [`usage`] counts needs it.
+pub fn running_s(pid: &str) -> io::Result<f64> {
+    let mut running_ns = 0;
+    for task in std::fs::read_dir(Path::new("/proc").join(pid).join("task"))? {
+        // A thread may end while the list is read.
+        let Ok(text) = std::fs::read_to_string(task?.path().join("schedstat")) else { continue };
+        let spent = text.split_ascii_whitespace().next().and_then(|spent| spent.parse::<u64>().ok());
+        running_ns += spent.ok_or_else(|| io::Error::other("schedstat has an unknown form"))?;
+    }
+    Ok(running_ns as f64 / 1e9)
+}
+
 /// utime + stime: fields 14 and 15, counted behind the name in parentheses, which may itself hold blanks and
 /// parentheses.
 fn cpu_ticks(stat: &str) -> Option<u64> {
@@ -67,12 +80,26 @@ mod tests {
     fn this_process_has_memory_and_spends_time() {
         let before = usage("self").expect("/proc");
         assert!(0 < before.anonymous_bytes && 0 < before.file_bytes);
-        let mut sum = 0u64;
         let begin = std::time::Instant::now();
-        while begin.elapsed().as_millis() < 60 {
-            sum = sum.wrapping_mul(31).wrapping_add(1);
+        // On a busy machine it takes a while until a tick falls to this process.
+        while usage("self").expect("/proc").cpu_s <= before.cpu_s {
+            assert!(begin.elapsed().as_secs() < 30, "no CPU time in {:?}", begin.elapsed());
         }
-        assert!(std::hint::black_box(sum) != 1);
-        assert!(before.cpu_s < usage("self").expect("/proc").cpu_s);
+    }
+
+    #[test]
+    fn short_times_of_running_are_seen() {
+        let mut child = std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn().expect("a shell");
+        let pid = child.id().to_string();
+        let begin = std::time::Instant::now();
+        let mut seen = vec![running_s(&pid).expect("/proc")];
+        while seen.len() < 4 && begin.elapsed().as_secs() < 30 {
+            let now = running_s(&pid).expect("/proc");
+            if seen.last().is_some_and(|last| *last < now) {
+                seen.push(now);
+            }
+        }
+        child.kill().and_then(|()| child.wait()).expect("it runs until it is killed");
+        assert!(seen.len() == 4, "it only grew to {seen:?} in {:?}", begin.elapsed());
     }
 }

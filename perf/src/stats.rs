@@ -196,6 +196,7 @@ impl Tally {
                 self.send_lag.value_at_quantile(0.99) as f64 / 1e3
             },
             series,
+            rounds: Vec::new(),
             errors: self.errors.iter().map(|(code, count)| (code_name(*code), *count)).collect(),
             unanswered: self.unanswered,
             connections_lost: self.connections_lost,
@@ -230,6 +231,9 @@ pub struct Summary {
     pub send_lag_p99_us: f64,
     /// Successes by second.
     pub series: Vec<u64>,
+    /// Of what comes in rounds: the rate of each. `ops_per_s` is their median then, and `worst_second` the slowest.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rounds: Vec<f64>,
     /// Error replies by the name of their code, over the whole run.
     pub errors: BTreeMap<String, u64>,
     /// Requests that were never answered.

@@ -3,14 +3,14 @@
 //! Guarantees: building a request is one copy and a few patched bytes; a reply is taken for good only if its body is
 //! what the request must lead to. Znode data begins with a stamp that says whose it is.
 
-use crate::limits::{FRAME_BYTES_MAX, PRELOAD_PIPELINE};
+use crate::limits::{CHILDREN_MAX, FRAME_BYTES_MAX, PRELOAD_PIPELINE};
 use std::borrow::Cow;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 use zorilla_proto::client::{
-    Acl, AclVec, ConnectRequest, ConnectResponse, CreateRequest, PERM_ALL, PathWatchRequest, ReplyHeader,
-    RequestHeader, SetDataRequest, XID_PING,
+    AclVec, ConnectRequest, ConnectResponse, CreateMode, CreateRequest, DeleteRequest, MultiHeader, MultiItem, MultiOp,
+    MultiRequest, MultiVec, PathWatchRequest, ReplyHeader, RequestHeader, SetDataRequest, XID_PING,
 };
 use zorilla_proto::{Code, Op, SessionId, Stat, Zxid, frame, jute};
 
@@ -119,6 +119,12 @@ pub struct Template {
     digits_at: usize,
     /// Where the stamp stands; 0 if there is none.
     stamp_at: usize,
+    /// The bytes of the path before its digits.
+    prefix_bytes: usize,
+    /// How many records with a node each it has; the nodes are numbered on from the first.
+    records: u32,
+    /// From one record to the next.
+    record_bytes: usize,
 }
 
 /// A frame around a header of this opcode and what `body` appends.
@@ -136,48 +142,125 @@ fn node_path(prefix: &str) -> String {
     format!("{prefix}{:0DIGITS$}", 0)
 }
 
-fn create_frame(path: &str, data: &[u8]) -> Vec<u8> {
-    let mut acl = Vec::new();
-    Acl { perms: PERM_ALL, scheme: Some(Cow::Borrowed("world")), id: Some(Cow::Borrowed("anyone")) }.encode(&mut acl);
-    let acl = AclVec::from_raw(&acl).expect("an ACL encoded one line above");
-    let request = CreateRequest { path: Some(Cow::Borrowed(path)), data: Some(data), acl: Some(acl), flags: 0 };
-    framed(Op::Create, |out| request.encode(out))
+fn create_request<'a>(path: &'a str, data: &'a [u8], mode: CreateMode) -> CreateRequest<'a> {
+    CreateRequest { path: Some(Cow::Borrowed(path)), data: Some(data), acl: Some(AclVec::OPEN), flags: mode.raw() }
+}
+
+fn create_frame(path: &str, data: &[u8], mode: CreateMode) -> Vec<u8> {
+    framed(Op::Create, |out| create_request(path, data, mode).encode(out))
 }
 
 impl Template {
+    /// One record, whose path of `prefix` + digits stands first in it.
+    fn of_node(op: Op, prefix: &str, body: impl FnOnce(&str, &mut Vec<u8>)) -> Template {
+        let path = node_path(prefix);
+        Template {
+            bytes: framed(op, |out| body(&path, out)),
+            digits_at: PATH_AT + prefix.len(),
+            prefix_bytes: prefix.len(),
+            ..Template::plain(Vec::new())
+        }
+    }
+
+    /// The same, with data behind the path.
+    fn with_stamp(self) -> Template {
+        Template { stamp_at: self.digits_at + DIGITS + 4, ..self }
+    }
+
+    /// Nothing but the xid is filled in.
+    fn plain(bytes: Vec<u8>) -> Template {
+        Template { bytes, digits_at: 0, stamp_at: 0, prefix_bytes: 0, records: 1, record_bytes: 0 }
+    }
+
     /// Creates `prefix` + digits with this data.
     pub fn create(prefix: &str, data: &[u8]) -> Template {
+        let body = |path: &str, out: &mut Vec<u8>| create_request(path, data, CreateMode::Persistent).encode(out);
+        Template::of_node(Op::Create, prefix, body).with_stamp()
+    }
+
+    /// Creates `prefix` + digits, which goes with its session.
+    pub fn ephemeral(prefix: &str, data: &[u8]) -> Template {
+        let body = |path: &str, out: &mut Vec<u8>| create_request(path, data, CreateMode::Ephemeral).encode(out);
+        Template::of_node(Op::Create, prefix, body).with_stamp()
+    }
+
+    /// Creates `count` znodes in one transaction, numbered on from the first.
+    pub fn multi(prefix: &str, data: &[u8], count: u32) -> Template {
         let path = node_path(prefix);
-        let digits_at = PATH_AT + prefix.len();
-        Template { bytes: create_frame(&path, data), digits_at, stamp_at: PATH_AT + path.len() + 4 }
+        let create = MultiOp::Create(create_request(&path, data, CreateMode::Persistent));
+        let mut record = Vec::new();
+        create.encode(&mut record);
+        let items = vec![create; count as usize];
+        let mut buffer = Vec::new();
+        let request: MultiRequest<'_> = MultiVec::build(&mut buffer, &items);
+        let digits_at = PATH_AT + MultiHeader::BYTES + prefix.len();
+        Template {
+            bytes: framed(Op::Multi, |out| request.encode(out)),
+            digits_at,
+            stamp_at: digits_at + DIGITS + 4,
+            prefix_bytes: prefix.len(),
+            records: count,
+            record_bytes: record.len(),
+        }
+    }
+
+    /// Deletes `prefix` + digits, whatever its version.
+    pub fn delete(prefix: &str) -> Template {
+        Template::of_node(Op::Delete, prefix, |path, out| {
+            DeleteRequest { path: Some(Cow::Borrowed(path)), version: -1 }.encode(out);
+        })
     }
 
     /// Sets the data of `prefix` + digits, whatever its version.
     pub fn set(prefix: &str, data: &[u8]) -> Template {
-        let path = node_path(prefix);
-        let request = SetDataRequest { path: Some(Cow::Borrowed(&path)), data: Some(data), version: -1 };
-        let bytes = framed(Op::SetData, |out| request.encode(out));
-        Template { bytes, digits_at: PATH_AT + prefix.len(), stamp_at: PATH_AT + path.len() + 4 }
+        let set = Template::of_node(Op::SetData, prefix, |path, out| {
+            SetDataRequest { path: Some(Cow::Borrowed(path)), data: Some(data), version: -1 }.encode(out);
+        });
+        set.with_stamp()
+    }
+
+    fn read(op: Op, prefix: &str, watch: bool) -> Template {
+        Template::of_node(op, prefix, |path, out| {
+            PathWatchRequest { path: Some(Cow::Borrowed(path)), watch }.encode(out);
+        })
     }
 
     /// Gets the data of `prefix` + digits.
     pub fn get(prefix: &str) -> Template {
-        let path = node_path(prefix);
-        let request = PathWatchRequest { path: Some(Cow::Borrowed(&path)), watch: false };
-        let bytes = framed(Op::GetData, |out| request.encode(out));
-        Template { bytes, digits_at: PATH_AT + prefix.len(), stamp_at: 0 }
+        Template::read(Op::GetData, prefix, false)
+    }
+
+    /// Gets the data of `prefix` + digits and leaves a watch.
+    pub fn get_and_watch(prefix: &str) -> Template {
+        Template::read(Op::GetData, prefix, true)
+    }
+
+    /// Asks for the stat of `prefix` + digits.
+    pub fn exists(prefix: &str) -> Template {
+        Template::read(Op::Exists, prefix, false)
+    }
+
+    /// Asks for the stat of `prefix` + digits and leaves a watch, also where there is nothing.
+    pub fn exists_and_watch(prefix: &str) -> Template {
+        Template::read(Op::Exists, prefix, true)
+    }
+
+    /// Lists the children of `path`.
+    pub fn children(path: &str) -> Template {
+        let request = PathWatchRequest { path: Some(Cow::Borrowed(path)), watch: false };
+        Template::plain(framed(Op::GetChildren, |out| request.encode(out)))
     }
 
     /// A ping.
     pub fn ping() -> Template {
-        let mut template = Template { bytes: framed(Op::Ping, |_| {}), digits_at: 0, stamp_at: 0 };
+        let mut template = Template::plain(framed(Op::Ping, |_| {}));
         template.bytes[4..8].copy_from_slice(&XID_PING.to_be_bytes());
         template
     }
 
     /// The end of a session.
     pub fn close() -> Template {
-        Template { bytes: framed(Op::CloseSession, |_| {}), digits_at: 0, stamp_at: 0 }
+        Template::plain(framed(Op::CloseSession, |_| {}))
     }
 
     /// Appends the request. The stamp is written where the request has data.
@@ -187,36 +270,114 @@ impl Template {
         out.extend_from_slice(&self.bytes);
         let request = &mut out[base..];
         request[4..8].copy_from_slice(&xid.to_be_bytes());
-        if self.digits_at != 0 {
-            put_digits(&mut request[self.digits_at..self.digits_at + DIGITS], stamp.node);
-        }
-        if self.stamp_at != 0 {
-            request[self.stamp_at..self.stamp_at + STAMP_BYTES].copy_from_slice(&stamp.encode());
+        for record in 0..self.records {
+            let stamp = Stamp { node: stamp.node.wrapping_add(record), ..stamp };
+            let skip = record as usize * self.record_bytes;
+            if self.digits_at != 0 {
+                put_digits(&mut request[skip + self.digits_at..][..DIGITS], stamp.node);
+            }
+            if self.stamp_at != 0 {
+                request[skip + self.stamp_at..][..STAMP_BYTES].copy_from_slice(&stamp.encode());
+            }
         }
     }
 
     /// The prefix of the path, without the digits.
     fn prefix(&self) -> &[u8] {
-        &self.bytes[PATH_AT..self.digits_at]
+        &self.bytes[self.digits_at - self.prefix_bytes..self.digits_at]
     }
 
-    /// Checks the body of the reply to a create: it is the path that was asked for.
+    /// Whether `path` is that of `node`.
     #[inline]
-    pub fn check_created(&self, body: &[u8], node: u32) -> Result<(), String> {
-        let prefix = self.prefix();
+    fn is_path(&self, path: &[u8], node: u32) -> bool {
         let mut digits = [0; DIGITS];
         put_digits(&mut digits, node);
-        let path = body.split_first_chunk::<4>().filter(|(length, path)| {
-            u32::from_be_bytes(**length) as usize == path.len() && path.len() == prefix.len() + DIGITS
-        });
+        let prefix = self.prefix();
+        path.len() == prefix.len() + DIGITS && path.starts_with(prefix) && path.ends_with(&digits)
+    }
+
+    /// The node that `path` names, if it is one of this template's.
+    pub fn node_of(&self, path: &str) -> Option<u32> {
+        let digits = path.as_bytes().strip_prefix(self.prefix())?;
+        let node = u32::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
+        self.is_path(path.as_bytes(), node).then_some(node)
+    }
+
+    /// Checks the body of the reply to a create: it is the path that was asked for; of a multi, it is one result for
+    /// each create.
+    #[inline]
+    pub fn check_created(&self, body: &[u8], node: u32) -> Result<(), String> {
+        if 1 < self.records {
+            return self.check_multi(body, node);
+        }
+        let path = body
+            .split_first_chunk::<4>()
+            .filter(|(length, path)| u32::from_be_bytes(**length) as usize == path.len() && self.is_path(path, node));
         match path {
-            Some((_, path)) if path.starts_with(prefix) && path.ends_with(&digits) => Ok(()),
-            _ => Err(format!(
+            Some(_) => Ok(()),
+            None => Err(format!(
                 "create of node {node:08x} was answered with {:?}",
                 String::from_utf8_lossy(body.get(4..).unwrap_or_default())
             )),
         }
     }
+
+    fn check_multi(&self, body: &[u8], first: u32) -> Result<(), String> {
+        let mut reader = jute::Reader::new(body);
+        let mut wrong = |node: u32| {
+            let header = MultiHeader::decode(&mut reader).map_err(|error| error.to_string())?;
+            if header.done || header.code != 0 || header.op != Op::Create.raw() {
+                return Err(format!("multi: create of node {node:08x} was answered with {header:?}"));
+            }
+            let path = reader.buffer().map_err(|error| error.to_string())?.unwrap_or_default();
+            if self.is_path(path, node) {
+                return Ok(());
+            }
+            Err(format!("multi: create of node {node:08x} was answered with {:?}", String::from_utf8_lossy(path)))
+        };
+        for record in 0..self.records {
+            wrong(first.wrapping_add(record))?;
+        }
+        let end = MultiHeader::decode(&mut reader).map_err(|error| error.to_string())?;
+        if end != MultiHeader::END || !reader.is_empty() {
+            return Err(format!("multi: behind {} results stands {end:?}", self.records));
+        }
+        Ok(())
+    }
+}
+
+/// Checks the body of the reply to an exists on a znode that is never set.
+#[inline]
+pub fn check_exists(body: &[u8], zxid: i64, data_bytes: usize) -> Result<(), String> {
+    let stat = whole_stat(body)?;
+    if (zxid as u64) < stat.mzxid.raw() {
+        return Err(format!("exists: the stat is of {}, the reply only of {zxid:#x}", stat.mzxid));
+    }
+    check_stat(&stat, data_bytes, Some(0))
+}
+
+/// Checks the body of the reply to a listing: every child `prefix` + digits below `count`, once, in any order.
+#[inline]
+pub fn check_children(body: &[u8], prefix: &str, count: usize) -> Result<(), String> {
+    let wrong = |what: &str| format!("getChildren: {what}");
+    let (length, mut rest) = body.split_first_chunk::<4>().ok_or_else(|| wrong("the reply has no list"))?;
+    if u32::from_be_bytes(*length) as usize != count {
+        return Err(wrong(&format!("{} children, expected {count}", i32::from_be_bytes(*length))));
+    }
+    let mut seen = [0u64; CHILDREN_MAX / 64];
+    for _ in 0..count {
+        let (length, from) = rest.split_first_chunk::<4>().ok_or_else(|| wrong("the list ends early"))?;
+        let name = from.get(..u32::from_be_bytes(*length) as usize).ok_or_else(|| wrong("a name ends early"))?;
+        rest = &from[name.len()..];
+        let digits = name.strip_prefix(prefix.as_bytes()).filter(|digits| digits.len() == DIGITS);
+        let child = digits.and_then(|digits| {
+            digits.iter().try_fold(0usize, |node, digit| Some(node << 4 | (*digit as char).to_digit(16)? as usize))
+        });
+        let child = child.filter(|child| *child < count && seen[child / 64] >> (child % 64) & 1 == 0);
+        let child = child.ok_or_else(|| wrong(&format!("odd or repeated {:?}", String::from_utf8_lossy(name))))?;
+        seen[child / 64] |= 1 << (child % 64);
+    }
+    if rest.is_empty() { Ok(()) } else { Err(wrong("bytes behind the list")) }
 }
 
 /// Checks the body of the reply to a set: the stat belongs to this very write. `version` is `None` when an earlier
@@ -325,6 +486,15 @@ impl Session {
         Ok(Session { socket, timeout_ms: response.timeout_ms, xid: 0 })
     }
 
+    /// Both steps, for a server that is just starting: it may never answer a connection that it took too early.
+    pub fn open_within(patience: Duration, address: SocketAddr, timeout_ms: i32) -> io::Result<Session> {
+        let socket = Session::begin(address, timeout_ms)?;
+        socket.set_read_timeout(Some(patience))?;
+        let session = Session::established(socket)?;
+        session.socket.set_read_timeout(Some(PATIENCE))?;
+        Ok(session)
+    }
+
     /// Both steps.
     pub fn open(address: SocketAddr, timeout_ms: i32) -> io::Result<Session> {
         Session::established(Session::begin(address, timeout_ms)?)
@@ -332,7 +502,7 @@ impl Session {
 
     /// Sends the create of one znode.
     pub fn send_create(&mut self, path: &str, data: &[u8]) -> io::Result<()> {
-        let mut request = create_frame(path, data);
+        let mut request = create_frame(path, data, CreateMode::Persistent);
         self.xid += 1;
         request[4..8].copy_from_slice(&self.xid.to_be_bytes());
         self.socket.write_all(&request)
@@ -403,6 +573,7 @@ fn read_frame(socket: &mut TcpStream) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use zorilla_proto::client::{ErrorResponse, MultiResponse, MultiResult, PathResponse};
     use zorilla_proto::jute::Reader;
 
     const STAMP: Stamp = Stamp { node: 0x00c0_ffee, writer: 7, sequence: 9 };
@@ -511,6 +682,69 @@ mod tests {
         assert!(template.check_created(&body, 0x2f).is_err());
         assert!(template.check_created(&body[..body.len() - 1], 0x1f).is_err());
         assert!(template.check_created(&[], 0x1f).is_err());
+    }
+
+    #[test]
+    fn a_multi_is_numbered_on_and_each_of_its_results_is_looked_at() {
+        let data = filler(100, 1);
+        let template = Template::multi("/c/", &data, 3);
+        let mut out = Vec::new();
+        template.append(&mut out, 5, STAMP);
+        let mut reader = Reader::new(payload(&out));
+        assert_eq!(RequestHeader::decode(&mut reader), Ok(RequestHeader { xid: 5, op: Op::Multi.raw() }));
+        let sent = MultiRequest::decode(&mut reader).expect("a multi");
+        assert_eq!(sent.len(), 3);
+        let mut results = Vec::new();
+        for (node, op) in (STAMP.node..).zip(sent.iter()) {
+            let MultiOp::Create(create) = op else { panic!("not a create: {op:?}") };
+            assert_eq!(create.path.as_deref(), Some(format!("/c/{node:08x}").as_str()));
+            assert_eq!(create.data.and_then(Stamp::decode), Some(Stamp { node, ..STAMP }));
+            results.push(MultiResult::Create(PathResponse { path: create.path }));
+        }
+        let reply = |results: &[MultiResult<'_>]| {
+            let mut buffer = Vec::new();
+            let mut body = Vec::new();
+            MultiResponse::build(&mut buffer, results).encode(&mut body);
+            body
+        };
+        let good = reply(&results);
+        assert_eq!(template.check_created(&good, STAMP.node), Ok(()));
+        assert!(template.check_created(&good, STAMP.node + 1).is_err());
+        assert!(template.check_created(&good[..good.len() - 1], STAMP.node).is_err());
+        assert!(template.check_created(&reply(&results[..2]), STAMP.node).is_err(), "one result is missing");
+        let failed = [results[0].clone(), MultiResult::Error(ErrorResponse { code: -110 }), results[2].clone()];
+        assert!(template.check_created(&reply(&failed), STAMP.node).expect_err("failed").contains("-110"));
+    }
+
+    #[test]
+    fn every_kind_of_wrong_listing_and_stat_is_noticed() {
+        let list = |names: &[&str]| {
+            let mut body = Vec::new();
+            jute::put_i32(&mut body, names.len() as i32);
+            names.iter().for_each(|name| jute::put_string(&mut body, name));
+            body
+        };
+        let check = |names: &[&str]| check_children(&list(names), "n", 3);
+        assert_eq!(check(&["n00000002", "n00000000", "n00000001"]), Ok(()));
+        assert!(check(&["n00000002", "n00000000"]).expect_err("missing").contains("2 children"));
+        assert!(check(&["n00000002", "n00000000", "n00000000"]).expect_err("twice").contains("repeated"));
+        assert!(check(&["n00000002", "n00000000", "n00000003"]).expect_err("unknown").contains("odd"));
+        assert!(check(&["n00000002", "n00000000", "x00000001"]).expect_err("foreign").contains("odd"));
+        let whole = list(&["n00000002", "n00000000", "n00000001"]);
+        assert!(check_children(&whole[..whole.len() - 1], "n", 3).expect_err("cut off").contains("early"));
+        assert!(check_children(&[&whole[..], &[0]].concat(), "n", 3).expect_err("more").contains("behind"));
+
+        let mut body = Vec::new();
+        stat(50, 0, 100).encode(&mut body);
+        assert_eq!(check_exists(&body, 50, 100), Ok(()));
+        assert!(check_exists(&body, 49, 100).is_err());
+        assert!(check_exists(&body, 50, 99).is_err());
+        assert!(check_exists(&body[1..], 50, 100).is_err());
+        let template = Template::get("/k");
+        assert_eq!(template.node_of("/k0000001f"), Some(0x1f));
+        for path in ["/k0000001", "/k0000001g", "/l0000001f", "/k+000001f"] {
+            assert_eq!(template.node_of(path), None, "{path}");
+        }
     }
 
     #[test]

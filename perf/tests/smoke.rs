@@ -67,12 +67,16 @@ fn every_shape_runs_on_the_floor_and_every_reply_is_right() {
         "get-1k:128x1",
         "mixed-1k:16x32",
         "mixed-1k:4x8@2000",
+        "multi10-100:16x8",
+        "ephemeral-100:16x8",
+        "exists:16x8",
+        "sessions:100x16",
         // Larger than what either side reads at once, and than a batch of the floor holds of them.
         "set-300k:8x4",
         "mixed-300k:8x4",
     ];
     for shape in shapes {
-        let output = load(&floor.address, shape, &["--seconds", "0.3", "--warmup", "0.1", "--threads", "2"]);
+        let output = load(&floor.address, shape, &["--seconds", "0.5", "--warmup", "0.1", "--threads", "2"]);
         let figures = figures(&output);
         assert!(0 < figures["ops"].as_u64().expect("a count"), "{shape}: {figures}");
         assert_eq!(figures["violations"], 0, "{shape}");
@@ -86,7 +90,7 @@ fn every_shape_runs_on_the_floor_and_every_reply_is_right() {
 fn a_run_of_a_number_of_requests_makes_exactly_these() {
     let directory = tempfile::tempdir().expect("a directory");
     let floor = Floor::start(directory.path());
-    for shape in ["create-100:7x3", "get-100:3x1", "set-100:2x2@5000"] {
+    for shape in ["create-100:7x3", "get-100:3x1", "set-100:2x2@5000", "multi10-100:2x3", "ephemeral-100:3x7"] {
         let figures = figures(&load(&floor.address, shape, &["--ops", "1001", "--threads", "2"]));
         assert_eq!(figures["ops"], 1001, "{shape}");
         let by_second: u64 = figures["series"].as_array().expect("a series").iter().filter_map(|it| it.as_u64()).sum();
@@ -98,7 +102,7 @@ fn a_run_of_a_number_of_requests_makes_exactly_these() {
 fn the_open_loop_keeps_its_rate() {
     let directory = tempfile::tempdir().expect("a directory");
     let floor = Floor::start(directory.path());
-    let figures = figures(&load(&floor.address, "get-100:4x64@1000", &["--seconds", "1", "--warmup", "0.2"]));
+    let figures = figures(&load(&floor.address, "get-100:4x64@1000", &["--seconds", "3", "--warmup", "0.2"]));
     let rate = figures["ops_per_s"].as_f64().expect("a rate");
     assert!((950.0..=1050.0).contains(&rate), "{rate}");
 }
@@ -109,7 +113,7 @@ fn a_comparison_keeps_its_runs_and_writes_page_and_picture() {
     let results = directory.path().join("results");
     let output = Command::new(PERF)
         .args(["compare", "--servers", "floor", "--shapes", "get-1k:16x1,create-100:2x2"])
-        .args(["--repetitions", "2", "--seconds", "0.2", "--warmup", "0.1", "--keys", "100", "--dir"])
+        .args(["--repetitions", "2", "--seconds", "0.5", "--warmup", "0.1", "--keys", "100", "--dir"])
         .arg(directory.path().join("data"))
         .arg("--results")
         .arg(&results)
@@ -129,6 +133,50 @@ fn a_comparison_keeps_its_runs_and_writes_page_and_picture() {
     assert!(!directory.path().join("data/floor").exists());
     let again = Command::new(PERF).arg("report").arg(&folder).output().expect("the report runs");
     assert_eq!(String::from_utf8_lossy(&again.stdout), page);
+}
+
+#[test]
+fn sessions_of_a_comparison_come_in_rounds_and_the_floor_has_no_watches() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let results = directory.path().join("results");
+    let output = Command::new(PERF)
+        .args(["compare", "--servers", "floor", "--shapes", "sessions:50x8,sharedwatches", "--repetitions", "1"])
+        .args(["--seconds", "0.2", "--warmup", "0.1", "--dir"])
+        .arg(directory.path().join("data"))
+        .arg("--results")
+        .arg(&results)
+        .output()
+        .expect("the comparison runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let folder = std::fs::read_dir(&results).expect("results").next().expect("a folder").expect("its name").path();
+    let lines = std::fs::read_to_string(folder.join("runs.jsonl")).expect("the runs");
+    let runs: Vec<serde_json::Value> = lines
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .filter(|record: &serde_json::Value| record["record"] == "run")
+        .collect();
+    assert_eq!(runs.len(), 1, "{lines}");
+    assert_eq!(runs[0]["shape"], "sessions:50x8");
+    let rounds = runs[0]["summary"]["rounds"].as_array().expect("rounds").len() as u64;
+    assert!(3 <= rounds && runs[0]["summary"]["ops"] == 50 * rounds, "{}", runs[0]);
+    assert!(0.0 < runs[0]["ops_per_cpu_s"].as_f64().expect("a rate"), "{}", runs[0]);
+}
+
+#[test]
+fn attacks_on_a_server_that_does_not_start_fail() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let attack = |arguments: &[&str]| {
+        let output = Command::new(PERF)
+            .args(["hostile", "--quick", "--server", "/bin/false", "--dir"])
+            .arg(directory.path().join("hostile"))
+            .args(arguments)
+            .output()
+            .expect("the attacks run");
+        assert!(!output.status.success());
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(attack(&[]).contains("ended while starting"));
+    assert!(attack(&["--only", "flattery"]).contains("in none of idle-connections come-and-go"));
 }
 
 #[test]
@@ -264,6 +312,9 @@ fn every_lie_of_a_server_fails_the_run() {
         (Lie::OtherZnode, "get-100:1x1", "got the data of"),
         (Lie::OtherPath, "create-100:1x1", "was answered with"),
         (Lie::DataFlipped, "get-100:1x1", "not what was written"),
+        (Lie::OtherPath, "multi10-100:1x1", "multi: behind 10 results"),
+        (Lie::ZxidRepeats, "ephemeral-100:1x1", "a write has"),
+        (Lie::BodyBehindError, "exists:1x1", "with a body"),
         (Lie::ErrorCode, "get-100:1x1", "nonode"),
         (Lie::BodyBehindError, "get-100:1x1", "with a body"),
         (Lie::Notification, "ping:1x1", "a notification"),

@@ -74,7 +74,7 @@ pub fn begin(out: &mut Vec<u8>) -> usize {
 /// # Panics
 ///
 /// If the payload is longer than a length can say, or `mark` is not from [`begin`] on this buffer. Both are
-/// the caller's own doing: what others send never decides how long our frames are.
+/// the caller's own doing: it bounds what it puts into a frame.
 #[inline]
 pub fn end(out: &mut [u8], mark: usize) {
     let payload = mark + FRAME_HEADER_BYTES;

@@ -694,6 +694,12 @@ impl<'o> VecWriter<'o> {
         self.count
     }
 
+    /// Bytes written so far, the count among them.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.out.len() - self.mark
+    }
+
     /// Whether there are no elements yet.
     #[inline]
     pub fn is_empty(&self) -> bool {

@@ -512,6 +512,12 @@ impl<'o> MultiTxnWriter<'o> {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+
+    /// The length of the body so far.
+    #[inline]
+    pub fn bytes(&self) -> usize {
+        self.0.bytes()
+    }
 }
 
 /// A whole transaction as logs and proposals carry it.

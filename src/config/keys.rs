@@ -23,9 +23,12 @@ pub enum Fate {
 pub enum Form {
     /// Whatever the text says; looked at, if at all, by who uses it.
     Text,
-    /// A decimal number that fits 32 bits.
+    /// Text of a key that the Java server reads from the file only: no flag sets it.
+    OfFile,
+    /// A decimal number that fits 32 bits; read from the file only.
     Number,
-    /// `true` or `false` in any letter case; everything else is a fault, as for the Java server.
+    /// `true` or `false` in any letter case; everything else is a fault, as for the Java server. Read from the file
+    /// only.
     Truth,
     /// `true` in any letter case; everything else means false, as for the Java server.
     Switch,
@@ -42,6 +45,13 @@ pub struct Known {
     pub fate: Fate,
 }
 
+impl Known {
+    /// Whether the key is no property: to a Java server a flag of that name means nothing.
+    pub fn is_file_only(&self) -> bool {
+        matches!(self.form, Form::OfFile | Form::Number | Form::Truth)
+    }
+}
+
 /// The row of `key`; `None` when nobody gives it a meaning.
 pub fn find(key: &str) -> Option<&'static Known> {
     let exact = KNOWN.iter().find(|known| known.key == key);
@@ -55,17 +65,25 @@ pub fn find(key: &str) -> Option<&'static Known> {
 /// meant is plain, so it is taken as meant.
 pub fn meant(key: &str) -> &str {
     let key = match key.strip_prefix("zookeeper.") {
-        Some(rest) if find(rest).is_some() => rest,
+        Some(rest) if find(real(rest)).is_some() => rest,
         _ => key,
     };
+    real(key)
+}
+
+/// The key that the manual of ZooKeeper calls `key`, or `key` itself.
+pub fn real(key: &str) -> &str {
     MANUAL_NAMES.iter().find(|(name, _)| *name == key).map_or(key, |(_, real)| real)
 }
 
-/// The known key that looks most like an unknown one, if one looks like it at all.
-pub fn nearest(key: &str) -> Option<&'static str> {
+/// The known key that looks most like an unknown one, if one of those `among` which to look does at all.
+pub fn nearest(key: &str, among: impl Fn(&Known) -> bool) -> Option<&'static str> {
     let key = key.to_ascii_lowercase();
-    let tolerance = (key.chars().count() / 4).clamp(1, 3);
-    let names = KNOWN.iter().map(|known| known.key).filter(|name| !name.ends_with('*'));
+    let length = key.chars().count();
+    let tolerance = (length / 4).clamp(1, 3);
+    let names = KNOWN.iter().filter(|known| among(known)).map(|known| known.key).filter(|name| !name.ends_with('*'));
+    // As many changes as the lengths differ at least: a giant key is near to none, and not worth the comparison.
+    let names = names.filter(|name| name.chars().count().abs_diff(length) <= tolerance);
     let distances = names.map(|name| (distance(&key, &name.to_ascii_lowercase()), name));
     distances.filter(|(distance, _)| *distance <= tolerance).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
@@ -92,9 +110,10 @@ fn distance(from: &str, to: &str) -> usize {
 }
 
 const NOT_YET: Fate = Fate::Ignored("it is not acted on yet");
+const OLD_TTL: Fate = Fate::Ignored("data directories of the Java server, which 3.5.3 wrote so, are not read yet");
 const ONE_LOG: Fate = Fate::Ignored("the log of this server needs no such setting");
 const JAVA_ONLY: Fate = Fate::Ignored("it tunes the Java server's threads or classes and has no counterpart here");
-const NO_AUTH: Fate = Fate::Ignored("authentication is not served yet; only world ACLs are");
+const NO_SASL: Fate = Fate::Ignored("SASL is not served yet");
 const NO_TLS: Fate = Fate::Ignored("TLS is not served yet");
 const NO_ADMIN: Fate = Fate::Ignored("there is no AdminServer yet; use the four-letter words");
 const CLIENT_SIDE: Fate = Fate::Ignored("it is read by clients, not by servers");
@@ -104,14 +123,14 @@ const fn known(key: &'static str, form: Form, fate: Fate) -> Known {
 }
 
 use Fate::{Acts, EnsembleOnly, Ignored, Refused};
-use Form::{Number, Switch, Text, Truth};
+use Form::{Number, OfFile, Switch, Text, Truth};
 
 /// In the order of the reference's own documentation: basics, ensemble, housekeeping, then the properties.
 const KNOWN: &[Known] = &[
-    known("dataDir", Text, Acts),
-    known("dataLogDir", Text, Acts),
+    known("dataDir", OfFile, Acts),
+    known("dataLogDir", OfFile, Acts),
     known("clientPort", Number, Acts),
-    known("clientPortAddress", Text, Acts),
+    known("clientPortAddress", OfFile, Acts),
     known("clientPortListenBacklog", Number, Acts),
     known("tickTime", Number, Acts),
     known("minSessionTimeout", Number, Acts),
@@ -121,32 +140,31 @@ const KNOWN: &[Known] = &[
     known("preAllocSize", Text, Acts),
     known("jute.maxbuffer", Text, Acts),
     known("standaloneEnabled", Truth, Acts),
-    known("server.*", Text, Acts),
+    known("server.*", OfFile, Acts),
     known("zorilla.driver", Text, Acts),
     known("zorilla.workers", Text, Acts),
     // Security that a file asks for and that would be missing.
     known("secureClientPort", Number, Refused("TLS is not served yet, so its clients could not connect")),
-    known("secureClientPortAddress", Text, Refused("TLS is not served yet, so its clients could not connect")),
-    known("enforce.auth.enabled", Switch, Refused("authentication is not served yet, so it could not be enforced")),
+    known("secureClientPortAddress", OfFile, Refused("TLS is not served yet, so its clients could not connect")),
     known(
         "sessionRequireClientSASLAuth",
         Switch,
-        Refused("authentication is not served yet, so it could not be required"),
+        Refused("SASL is not served yet, so it could not be required (Authentication scheme sasl is not available.)"),
     ),
-    known("dynamicConfigFile", Text, Refused("it defines an ensemble, and ensembles are not served yet")),
+    known("dynamicConfigFile", OfFile, Refused("it defines an ensemble, and ensembles are not served yet")),
     // Ensembles.
     known("initLimit", Number, EnsembleOnly),
     known("syncLimit", Number, EnsembleOnly),
     known("connectToLearnerMasterLimit", Number, EnsembleOnly),
     known("electionAlg", Number, EnsembleOnly),
-    known("peerType", Text, EnsembleOnly),
+    known("peerType", OfFile, EnsembleOnly),
     known("observerMasterPort", Number, EnsembleOnly),
     known("quorumListenOnAllIPs", Truth, EnsembleOnly),
-    known("reconfigEnabled", Truth, EnsembleOnly),
+    known("reconfigEnabled", Truth, Acts),
     known("localSessionsEnabled", Truth, EnsembleOnly),
     known("localSessionsUpgradingEnabled", Truth, EnsembleOnly),
     known("syncEnabled", Truth, EnsembleOnly),
-    known("oraclePath", Text, EnsembleOnly),
+    known("oraclePath", OfFile, EnsembleOnly),
     known("multiAddress.enabled", Truth, EnsembleOnly),
     known("multiAddress.reachabilityCheckEnabled", Truth, EnsembleOnly),
     known("multiAddress.reachabilityCheckTimeoutMs", Number, EnsembleOnly),
@@ -157,11 +175,11 @@ const KNOWN: &[Known] = &[
     known("quorum.auth.enableSasl", Truth, EnsembleOnly),
     known("quorum.auth.learnerRequireSasl", Truth, EnsembleOnly),
     known("quorum.auth.serverRequireSasl", Truth, EnsembleOnly),
-    known("quorum.auth.learner.saslLoginContext", Text, EnsembleOnly),
-    known("quorum.auth.server.saslLoginContext", Text, EnsembleOnly),
-    known("quorum.auth.kerberos.servicePrincipal", Text, EnsembleOnly),
-    known("group*", Text, EnsembleOnly),
-    known("weight*", Text, EnsembleOnly),
+    known("quorum.auth.learner.saslLoginContext", OfFile, EnsembleOnly),
+    known("quorum.auth.server.saslLoginContext", OfFile, EnsembleOnly),
+    known("quorum.auth.kerberos.servicePrincipal", OfFile, EnsembleOnly),
+    known("group*", OfFile, EnsembleOnly),
+    known("weight*", OfFile, EnsembleOnly),
     // Housekeeping.
     known("autopurge.snapRetainCount", Number, NOT_YET),
     known("autopurge.purgeInterval", Number, NOT_YET),
@@ -169,45 +187,45 @@ const KNOWN: &[Known] = &[
     known("jvm.pause.sleep.time.ms", Number, JAVA_ONLY),
     known("jvm.pause.info-threshold.ms", Number, JAVA_ONLY),
     known("jvm.pause.warn-threshold.ms", Number, JAVA_ONLY),
-    known("metricsProvider.*", Text, Ignored("no metrics provider is served yet; `mntr` prints what is measured")),
+    known("metricsProvider.*", OfFile, Ignored("no metrics provider is served yet; `mntr` prints what is measured")),
     // Limits and connections.
-    known("globalOutstandingLimit", Text, Ignored("every queue here has a fixed bound of its own")),
-    known("maxCnxns", Text, NOT_YET),
+    known("globalOutstandingLimit", Text, Acts),
+    known("maxCnxns", Text, Acts),
     known("clientTcpKeepAlive", Switch, NOT_YET),
     known("tcpKeepAlive", Switch, EnsembleOnly),
     known("serverCnxnFactory", Text, JAVA_ONLY),
     known("nio.numSelectorThreads", Text, JAVA_ONLY),
     known("nio.numWorkerThreads", Text, JAVA_ONLY),
-    known("nio.sessionlessCnxnTimeout", Text, NOT_YET),
+    known("nio.sessionlessCnxnTimeout", Text, Acts),
     known("nio.directBufferBytes", Text, JAVA_ONLY),
     known("nio.shutdownTimeout", Text, JAVA_ONLY),
     known("netty.advancedFlowControl.enabled", Switch, JAVA_ONLY),
     known("netty.server.outstandingHandshake.limit", Text, NO_TLS),
     known("netty.server.earlyDropSecureConnectionHandshakes", Switch, NO_TLS),
-    known("largeRequestThreshold", Text, NOT_YET),
-    known("largeRequestMaxBytes", Text, NOT_YET),
-    known("jute.maxbuffer.extrasize", Text, JAVA_ONLY),
+    known("largeRequestThreshold", Text, Acts),
+    known("largeRequestMaxBytes", Text, Acts),
+    known("jute.maxbuffer.extrasize", Text, ONE_LOG),
     known("intBufferStartingSizeBytes", Text, JAVA_ONLY),
     known("maxResponseCacheSize", Text, JAVA_ONLY),
     known("maxGetChildrenResponseCacheSize", Text, JAVA_ONLY),
-    known("connection_throttle_tokens", Text, NOT_YET),
-    known("connection_throttle_fill_time", Text, NOT_YET),
-    known("connection_throttle_fill_count", Text, NOT_YET),
-    known("connection_throttle_freeze_time", Text, NOT_YET),
-    known("connection_throttle_drop_increase", Text, NOT_YET),
-    known("connection_throttle_drop_decrease", Text, NOT_YET),
-    known("connection_throttle_decrease_ratio", Text, NOT_YET),
-    known("connection_throttle_weight_enabled", Switch, NOT_YET),
-    known("connection_throttle_global_session_weight", Text, NOT_YET),
-    known("connection_throttle_renew_session_weight", Text, NOT_YET),
-    known("connection_throttle_local_session_weight", Text, NOT_YET),
-    known("request_throttle_max_requests", Text, NOT_YET),
-    known("request_throttle_stall_time", Text, NOT_YET),
-    known("request_throttle_drop_stale", Switch, NOT_YET),
-    known("request_stale_connection_check", Switch, NOT_YET),
-    known("request_stale_latency_check", Switch, NOT_YET),
+    known("connection_throttle_tokens", Text, Acts),
+    known("connection_throttle_fill_time", Text, Acts),
+    known("connection_throttle_fill_count", Text, Acts),
+    known("connection_throttle_freeze_time", Text, Acts),
+    known("connection_throttle_drop_increase", Text, Acts),
+    known("connection_throttle_drop_decrease", Text, Acts),
+    known("connection_throttle_decrease_ratio", Text, Acts),
+    known("connection_throttle_weight_enabled", Switch, Acts),
+    known("connection_throttle_global_session_weight", Text, Acts),
+    known("connection_throttle_renew_session_weight", Text, Acts),
+    known("connection_throttle_local_session_weight", Text, Acts),
+    known("request_throttle_max_requests", Text, Acts),
+    known("request_throttle_stall_time", Text, Acts),
+    known("request_throttle_drop_stale", Switch, Acts),
+    known("request_stale_connection_check", Switch, Acts),
+    known("request_stale_latency_check", Switch, Acts),
     known("request_throttler.shutdownTimeout", Text, JAVA_ONLY),
-    known("throttled_op_wait_time", Text, NOT_YET),
+    known("throttled_op_wait_time", Text, Acts),
     // Storage.
     known("snapCount", Text, NOT_YET),
     known("snapSizeLimitInKb", Text, NOT_YET),
@@ -223,9 +241,9 @@ const KNOWN: &[Known] = &[
     known("snapshot.trust.empty", Switch, NOT_YET),
     known("datadir.autocreate", Switch, NOT_YET),
     known("db.autocreate", Switch, NOT_YET),
-    known("digest.enabled", Switch, Ignored("digests are always computed")),
+    known("digest.enabled", Switch, Acts),
     known("serializeLastProcessedZxid.enabled", Switch, NOT_YET),
-    known("closeSessionTxn.enabled", Switch, Ignored("closeSession transactions always list their ephemerals")),
+    known("closeSessionTxn.enabled", Switch, Acts),
     // Quorum, election, learners.
     known("leaderServes", Text, EnsembleOnly),
     known("cnxTimeout", Text, EnsembleOnly),
@@ -244,38 +262,41 @@ const KNOWN: &[Known] = &[
     known("commitProcessor.*", Text, JAVA_ONLY),
     known("messageTracker.*", Text, EnsembleOnly),
     // Znodes, watches, quotas.
-    known("extendedTypesEnabled", Switch, NOT_YET),
-    known("emulate353TTLNodes", Switch, NOT_YET),
-    known("enforceQuota", Switch, NOT_YET),
-    known("enableEagerACLCheck", Switch, NO_AUTH),
-    known("skipACL", Text, NO_AUTH),
-    known("watchManagerName", Text, JAVA_ONLY),
+    known("extendedTypesEnabled", Switch, Acts),
+    known("emulate353TTLNodes", Switch, OLD_TTL),
+    known("enforceQuota", Switch, Acts),
+    known("enableEagerACLCheck", Switch, EnsembleOnly),
+    known("skipACL", Text, Acts),
+    known("watchManagerName", Text, Acts),
     known("watcherCleanThreshold", Text, JAVA_ONLY),
     known("watcherCleanIntervalInSeconds", Text, JAVA_ONLY),
     known("watcherCleanThreadsNum", Text, JAVA_ONLY),
     known("maxInProcessingDeadWatchers", Text, JAVA_ONLY),
     known("bitHashCacheSize", Text, JAVA_ONLY),
-    known("znode.container.checkIntervalMs", Text, NOT_YET),
-    known("znode.container.maxPerMinute", Text, NOT_YET),
-    known("znode.container.maxNeverUsedIntervalMs", Text, NOT_YET),
+    known("znode.container.checkIntervalMs", Text, Acts),
+    known("znode.container.maxPerMinute", Text, Acts),
+    known("znode.container.maxNeverUsedIntervalMs", Text, Acts),
     known("readonlymode.enabled", Switch, EnsembleOnly),
     // Authentication.
-    known("DigestAuthenticationProvider.*", Text, NO_AUTH),
-    known("SASLAuthenticationProvider.superPassword", Text, NO_AUTH),
-    known("X509AuthenticationProvider.superUser", Text, NO_AUTH),
-    known("superUser", Text, NO_AUTH),
-    known("superUser.*", Text, NO_AUTH),
+    known("DigestAuthenticationProvider.enabled", Switch, Acts),
+    known("DigestAuthenticationProvider.superDigest", Text, Acts),
+    known("DigestAuthenticationProvider.digestAlg", Text, Acts),
+    known("enforce.auth.enabled", Switch, Acts),
+    known("SASLAuthenticationProvider.superPassword", Text, NO_SASL),
+    known("X509AuthenticationProvider.superUser", Text, NO_TLS),
+    known("superUser", Text, NO_SASL),
+    known("superUser.*", Text, NO_SASL),
     known("IPAuthenticationProvider.usexforwardedfor", Switch, NO_ADMIN),
-    known("authProvider.*", Text, NO_AUTH),
-    known("ensembleAuthName", Text, NO_AUTH),
-    known("enforce.auth.schemes", Text, NO_AUTH),
-    known("allowSaslFailedClients", Switch, NO_AUTH),
-    known("sasl.serverconfig", Text, NO_AUTH),
-    known("letAnySaslUserDoX", Text, NO_AUTH),
-    known("kerberos.*", Text, NO_AUTH),
-    known("security.auth_to_local", Text, NO_AUTH),
-    known("requireKerberosConfig", Text, NO_AUTH),
-    known("kinit", Text, NO_AUTH),
+    known("authProvider.*", Text, Acts),
+    known("ensembleAuthName", Text, Acts),
+    known("enforce.auth.schemes", Text, Acts),
+    known("allowSaslFailedClients", Switch, NO_SASL),
+    known("sasl.serverconfig", Text, NO_SASL),
+    known("letAnySaslUserDoX", Text, NO_SASL),
+    known("kerberos.*", Text, NO_SASL),
+    known("security.auth_to_local", Text, NO_SASL),
+    known("requireKerberosConfig", Text, NO_SASL),
+    known("kinit", Text, NO_SASL),
     // TLS.
     known("ssl.*", Text, NO_TLS),
     known("client.portUnification", Switch, NO_TLS),
@@ -287,6 +308,7 @@ const KNOWN: &[Known] = &[
     known("audit.impl.class", Text, NOT_YET),
     known("pathStats.*", Text, NOT_YET),
     known("jmx.log4j.*", Text, JAVA_ONLY),
+    known("root.logger", Text, JAVA_ONLY),
     known("log.*", Text, JAVA_ONLY),
     known("tracelog.*", Text, JAVA_ONLY),
     known("auditlog.*", Text, JAVA_ONLY),
@@ -359,19 +381,21 @@ mod tests {
     #[test]
     fn the_full_name_of_a_property_is_taken_for_the_key() {
         assert_eq!(meant("zookeeper.preAllocSize"), "preAllocSize");
+        assert_eq!(meant("zookeeper.connectionMaxTokens"), "connection_throttle_tokens");
         assert_eq!(meant("zookeeper.nonsense"), "zookeeper.nonsense");
         assert_eq!(meant("tickTime"), "tickTime");
     }
 
     #[test]
     fn a_typo_is_answered_with_the_nearest_key() {
-        assert_eq!(nearest("tickTme"), Some("tickTime"));
-        assert_eq!(nearest("ticktime"), Some("tickTime"));
-        assert_eq!(nearest("dataDri"), Some("dataDir"));
-        assert_eq!(nearest("maxClientConns"), Some("maxClientCnxns"));
-        assert_eq!(nearest("4lw.command.whitelist"), Some("4lw.commands.whitelist"));
-        assert_eq!(nearest("somethingElseEntirely"), None);
-        assert_eq!(nearest(""), None);
+        assert_eq!(nearest("tickTme", |_| true), Some("tickTime"));
+        assert_eq!(nearest("ticktime", |_| true), Some("tickTime"));
+        assert_eq!(nearest("dataDri", |_| true), Some("dataDir"));
+        assert_eq!(nearest("maxClientConns", |_| true), Some("maxClientCnxns"));
+        assert_eq!(nearest("4lw.command.whitelist", |_| true), Some("4lw.commands.whitelist"));
+        assert_eq!(nearest("somethingElseEntirely", |_| true), None);
+        assert_eq!(nearest("", |_| true), None);
+        assert_eq!(nearest("tickTme", |known| !known.is_file_only()), None);
     }
 
     #[test]

@@ -3,7 +3,8 @@
 
 use std::net::SocketAddr;
 
-use super::{ConfigError, Value};
+use super::report::ConfigError;
+use super::value::Value;
 
 /// What one line says.
 pub(super) struct Member {
@@ -71,7 +72,7 @@ pub(super) fn parse(value: &Value<'_>, key: &str) -> Result<Member, ConfigError>
         Some([host, text]) => Some((*host, port(text).ok_or_else(malformed)?)),
         Some(_) => return Err(malformed()),
     };
-    let resolve = |(host, port)| Value { place: value.place.clone(), key: value.key, found: host }.resolve(port);
+    let resolve = |(host, port)| Value { place: value.place, key: value.key, found: host }.resolve(port);
     Ok(Member { is_participant, client: client.map(resolve).transpose()? })
 }
 

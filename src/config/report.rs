@@ -1,6 +1,6 @@
 //! What is said about a configuration: warnings, and faults that stop the start.
 //!
-//! Variants carry facts; the sentences are made here, in one place, so that they keep one shape: file and line, key,
+//! Variants carry facts; the sentences are made here, in one place, so that they keep one shape: place, key,
 //! what was expected, what was found, and the Java server's words in parentheses where tools look for them.
 
 use std::fmt::{self, Display};
@@ -18,8 +18,8 @@ pub enum Warning {
         place: Place,
         /// The key as typed.
         key: String,
-        /// The key that was perhaps meant.
-        nearest: Option<&'static str>,
+        /// What was perhaps meant.
+        nearest: Option<String>,
     },
     /// ZooKeeper gives this key a meaning that this server does not act on.
     Ignored {
@@ -30,7 +30,7 @@ pub enum Warning {
         /// Why it changes nothing.
         why: &'static str,
     },
-    /// The key is set twice; the later line counts.
+    /// The key is set twice in the file; the later line counts.
     SetAgain {
         /// The line that counts.
         place: Place,
@@ -38,6 +38,39 @@ pub enum Warning {
         key: String,
         /// The line that does not.
         earlier_line: usize,
+    },
+    /// A flag and a line of the file set the same to different values; the line counts, as for the Java server.
+    Overruled {
+        /// The line that counts.
+        place: Place,
+        /// The key as typed.
+        key: String,
+        /// The flag that does not, without its value.
+        flag: String,
+    },
+    /// A switch has a value that says neither on nor off; to the Java server it is off.
+    NotASwitch {
+        /// Where it stands.
+        place: Place,
+        /// The key as typed.
+        key: String,
+        /// The value as typed.
+        found: String,
+        /// The word that turns it on, and the one that says off.
+        words: [&'static str; 2],
+    },
+    /// A number that makes no sense, in whose place another is used, as by the Java server.
+    Corrected {
+        /// Where it stands.
+        place: Place,
+        /// The key as typed.
+        key: String,
+        /// What would make sense.
+        expected: &'static str,
+        /// The value as typed.
+        found: String,
+        /// What is used instead.
+        used: String,
     },
     /// A path depends on the directory from which the server is started.
     RelativePath {
@@ -73,13 +106,18 @@ pub enum Warning {
     },
 }
 
-/// A file and a line of it.
+/// Where something was typed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file as it was named.
-    pub file: PathBuf,
-    /// The first line is 1.
-    pub line: usize,
+pub enum Place {
+    /// On the command line: an argument, or a flag whose key has its `-D` before it.
+    CommandLine,
+    /// In a file.
+    Line {
+        /// The file as it was named.
+        file: PathBuf,
+        /// The first line is 1.
+        line: usize,
+    },
 }
 
 /// Why a configuration cannot be served. The process ends with exit code 2.
@@ -106,8 +144,8 @@ pub enum ConfigError {
     },
     /// A value that its key cannot have.
     BadValue {
-        /// Where it stands; `None` for an argument of the command line.
-        place: Option<Place>,
+        /// Where it stands.
+        place: Place,
         /// The key, or the argument's name.
         key: Box<str>,
         /// What can stand there.
@@ -141,19 +179,25 @@ pub enum ConfigError {
         place: Place,
         /// The key as typed.
         key: String,
-        /// The key that was perhaps meant.
-        nearest: Option<&'static str>,
+        /// What was perhaps meant.
+        nearest: Option<String>,
     },
 }
 
 impl Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} line {}", self.file.display(), self.line)
+        match self {
+            Place::CommandLine => f.write_str("command line"),
+            Place::Line { file, line } => write!(f, "{} line {line}", file.display()),
+        }
     }
 }
 
-fn write_unknown(f: &mut fmt::Formatter<'_>, place: &Place, key: &str, nearest: Option<&'static str>) -> fmt::Result {
-    write!(f, "{place}: {key}: no such key")?;
+fn write_unknown(f: &mut fmt::Formatter<'_>, place: &Place, key: &str, nearest: Option<&str>) -> fmt::Result {
+    match place {
+        Place::CommandLine => write!(f, "{place}: {key}: no such setting")?,
+        Place::Line { .. } => write!(f, "{place}: {key}: no such key")?,
+    }
     match nearest {
         Some(nearest) => write!(f, "; did you mean {nearest}?"),
         None => f.write_str("."),
@@ -164,14 +208,29 @@ impl Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Warning::Unknown { place, key, nearest } => {
-                write_unknown(f, place, key, *nearest)?;
-                f.write_str(" The line is ignored.")
+                write_unknown(f, place, key, nearest.as_deref())?;
+                match place {
+                    Place::CommandLine => f.write_str(" The flag is ignored."),
+                    Place::Line { .. } => f.write_str(" The line is ignored."),
+                }
             }
             Warning::Ignored { place, key, why } => {
                 write!(f, "{place}: {key} changes nothing: {why}")
             }
             Warning::SetAgain { place, key, earlier_line } => {
                 write!(f, "{place}: {key} is set again; line {earlier_line} no longer counts")
+            }
+            Warning::Overruled { place, key, flag } => {
+                write!(f, "{place}: {key} counts, not the flag {flag}: the file is read after the flags")
+            }
+            Warning::NotASwitch { place, key, found, words: [on, off] } => {
+                write!(
+                    f,
+                    "{place}: {key}: expected {on} or {off}, found {found:?}, which like all but {on} means {off}"
+                )
+            }
+            Warning::Corrected { place, key, expected, found, used } => {
+                write!(f, "{place}: {key}: expected {expected}, found {found:?}; {used} is used, as by the Java server")
             }
             Warning::RelativePath { path } => {
                 write!(f, "{} is relative. Prepend ./ to indicate that you're sure!", path.display())
@@ -211,10 +270,7 @@ impl Display for ConfigError {
                 write!(f, "{place}: expected four hexadecimal digits after \\u, found {found:?}")
             }
             ConfigError::BadValue { place, key, expected, found, java } => {
-                if let Some(place) = place {
-                    write!(f, "{place}: ")?;
-                }
-                write!(f, "{key}: expected {expected}, found {found:?}")?;
+                write!(f, "{place}: {key}: expected {expected}, found {found:?}")?;
                 java.as_ref().map_or(Ok(()), |java| write!(f, " ({java})"))
             }
             ConfigError::Contradiction { file, java, advice } => {
@@ -222,8 +278,8 @@ impl Display for ConfigError {
             }
             ConfigError::NotServed { place, key, why } => write!(f, "{place}: {key}: {why}"),
             ConfigError::Unknown { place, key, nearest } => {
-                write_unknown(f, place, key, *nearest)?;
-                f.write_str(" Correct or remove the line, or start without --strict.")
+                write_unknown(f, place, key, nearest.as_deref())?;
+                f.write_str(" Correct or remove it, or start without --strict.")
             }
         }
     }

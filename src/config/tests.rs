@@ -1,9 +1,10 @@
 //! What a file becomes, what is said about it, and what is refused in which words.
 
 use super::*;
+use crate::limits::{SEGMENT_BYTES_MAX, SEGMENT_BYTES_MIN};
 
 fn read(file: &str) -> Result<(Config, Vec<Warning>), ConfigError> {
-    Config::from_bytes(Path::new("/etc/zoo.cfg"), file.as_bytes(), false)
+    Config::from_bytes(Path::new("/etc/zoo.cfg"), file.as_bytes(), false, &[])
 }
 
 /// The configuration of a file that nobody has anything to say about.
@@ -183,8 +184,7 @@ fn a_single_server_line_is_a_standalone_server_and_may_name_the_client_port() {
 #[test]
 fn what_is_not_served_and_matters_for_safety_is_refused() {
     assert!(fault("secureClientPort=2281").contains("TLS is not served yet"));
-    assert!(fault("enforce.auth.enabled=true").contains("authentication is not served yet"));
-    assert!(fault("zookeeper.sessionRequireClientSASLAuth=true").contains("authentication is not served yet"));
+    assert!(fault("zookeeper.sessionRequireClientSASLAuth=true").contains("SASL is not served yet"));
     assert_eq!(warned("dataDir=/d\nclientPort=1\nenforce.auth.enabled=false"), Vec::<String>::new());
 }
 
@@ -212,10 +212,13 @@ fn an_unknown_key_is_a_warning_with_a_suggestion_and_a_fault_when_strict() {
             "/etc/zoo.cfg line 4: qwertzuiop: no such key. The line is ignored.",
         ]
     );
-    let error = Config::from_bytes(Path::new("/etc/zoo.cfg"), file.as_bytes(), true).unwrap_err();
+    let error = Config::from_bytes(Path::new("/etc/zoo.cfg"), file.as_bytes(), true, &[]).unwrap_err();
     assert!(error.to_string().starts_with("/etc/zoo.cfg line 3: tickTme: no such key; did you mean tickTime?"));
     let known = b"dataDir=/d\nclientPort=1\nforceSync=yes\n";
-    assert!(Config::from_bytes(Path::new("/etc/zoo.cfg"), known, true).is_ok(), "strict is about unknown keys only");
+    assert!(
+        Config::from_bytes(Path::new("/etc/zoo.cfg"), known, true, &[]).is_ok(),
+        "strict is about unknown keys only"
+    );
 }
 
 #[test]
@@ -267,9 +270,9 @@ fn a_byte_order_mark_is_skipped_and_mentioned() {
 #[test]
 fn a_broken_escape_and_a_missing_file_are_faults() {
     assert!(fault("a=\\u12").contains("line 3: expected four hexadecimal digits after \\u, found \"12\""));
-    let error = Config::from_file(Path::new("/no/such/zoo.cfg"), false).unwrap_err();
+    let error = Config::from_file(Path::new("/no/such/zoo.cfg"), false, &[]).unwrap_err();
     assert_eq!(error.to_string(), "/no/such/zoo.cfg file is missing");
-    assert!(Config::from_file(Path::new("/"), false).is_err(), "a directory is no file");
+    assert!(Config::from_file(Path::new("/"), false, &[]).is_err(), "a directory is no file");
 }
 
 #[test]

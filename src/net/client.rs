@@ -4,9 +4,10 @@
 //! output is written once. Readiness is edge-triggered: a socket stays in the list of readable ones until a read came back
 //! short, so a warm request costs one read and one write.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mio::net::{TcpListener, TcpStream};
@@ -17,11 +18,19 @@ use crate::limits::{ACCEPT_PAUSE_MS, READ_BYTES, READ_BYTES_PER_TURN_MAX};
 use crate::watch::ConnId;
 use crate::worker::Worker;
 
-/// Counts connections per client address (`maxClientCnxns`).
+/// Counts connections, per client address (`maxClientCnxns`) and all together (`maxCnxns`).
 #[derive(Debug)]
 pub struct Admissions {
     per_address_max: u32,
-    counts: Mutex<HashMap<IpAddr, u32>>,
+    max: u32,
+    admitted: Mutex<Admitted>,
+    rejected: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Admitted {
+    by_address: HashMap<IpAddr, u32>,
+    all: u32,
 }
 
 /// One counted connection; uncounted when dropped.
@@ -31,30 +40,53 @@ pub struct Admission {
     admissions: Arc<Admissions>,
 }
 
+/// Why a connection is not admitted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Refusal {
+    /// There are this many already.
+    All(u32),
+    /// Its address has this many already.
+    OfAddress(u32),
+}
+
 impl Admissions {
-    /// At most `per_address_max` connections per address; 0: any number.
-    pub fn new(per_address_max: u32) -> Arc<Admissions> {
-        Arc::new(Admissions { per_address_max, counts: Mutex::default() })
+    /// At most `per_address_max` connections per address and `max` together; 0: any number.
+    pub fn new(per_address_max: u32, max: u32) -> Arc<Admissions> {
+        Arc::new(Admissions { per_address_max, max, admitted: Mutex::default(), rejected: AtomicU64::new(0) })
     }
 
-    fn admit(self: &Arc<Admissions>, address: IpAddr) -> Option<Admission> {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(address).or_insert(0);
-        if self.per_address_max != 0 && self.per_address_max <= *count {
-            return None;
+    /// Connections that were refused.
+    pub fn rejected(&self) -> u64 {
+        self.rejected.load(Ordering::Relaxed)
+    }
+
+    fn admit(self: &Arc<Admissions>, address: IpAddr) -> Result<Admission, Refusal> {
+        let mut admitted = self.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        let refusal = match admitted.by_address.get(&address) {
+            _ if self.max != 0 && self.max <= admitted.all => Some(Refusal::All(self.max)),
+            Some(count) if self.per_address_max != 0 && self.per_address_max <= *count => {
+                Some(Refusal::OfAddress(self.per_address_max))
+            }
+            _ => None,
+        };
+        if let Some(refusal) = refusal {
+            self.rejected.fetch_add(1, Ordering::Relaxed);
+            return Err(refusal);
         }
-        *count += 1;
-        Some(Admission { address, admissions: self.clone() })
+        *admitted.by_address.entry(address).or_insert(0) += 1;
+        admitted.all += 1;
+        Ok(Admission { address, admissions: self.clone() })
     }
 }
 
 impl Drop for Admission {
     fn drop(&mut self) {
-        let mut counts = self.admissions.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.address) {
+        let mut admitted = self.admissions.admitted.lock().unwrap_or_else(PoisonError::into_inner);
+        admitted.all -= 1;
+        if let Some(count) = admitted.by_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.address);
+                admitted.by_address.remove(&self.address);
             }
         }
     }
@@ -94,10 +126,16 @@ impl Acceptor {
         loop {
             match self.listener.accept() {
                 Ok((stream, peer)) => {
-                    let Some(admission) = self.admissions.admit(peer.ip()) else {
-                        let max = self.admissions.per_address_max;
-                        tracing::warn!("Too many connections from {} - max is {max}", peer.ip());
-                        continue;
+                    let admission = match self.admissions.admit(peer.ip()) {
+                        Ok(admission) => admission,
+                        Err(Refusal::OfAddress(max)) => {
+                            tracing::warn!("Too many connections from {} - max is {max}", peer.ip());
+                            continue;
+                        }
+                        Err(Refusal::All(max)) => {
+                            tracing::warn!("Too many connections in all, closing that of {} - max is {max}", peer.ip());
+                            continue;
+                        }
                     };
                     if !take(Accepted { stream, peer, admission }) {
                         tracing::warn!("closing the connection of {peer}: every worker is full");
@@ -140,7 +178,8 @@ pub struct ClientSockets {
     token_first: usize,
     sockets: Vec<Option<Socket>>,
     readable: Vec<ConnId>,
-    reading: Vec<ConnId>,
+    /// Sockets that may have more than was read of them, in the order in which their turn comes.
+    waiting: VecDeque<ConnId>,
     scratch: Box<[u8]>,
 }
 
@@ -152,7 +191,7 @@ impl ClientSockets {
             token_first,
             sockets: Vec::new(),
             readable: Vec::new(),
-            reading: Vec::new(),
+            waiting: VecDeque::new(),
             scratch: vec![0; READ_BYTES].into_boxed_slice(),
         }
     }
@@ -201,21 +240,39 @@ impl ClientSockets {
 
     /// Whether a socket has bytes that could be read now.
     pub fn has_readable(&self, worker: &Worker) -> bool {
-        self.readable.iter().any(|conn| worker.wants_input(*conn))
+        self.readable.iter().chain(&self.waiting).any(|conn| worker.wants_input(*conn))
     }
 
     /// Reads every socket that has bytes, as far as its worker wants them. `true`: all that had arrived was heard, or waits
     /// because of its own client.
     pub fn read(&mut self, worker: &mut Worker) -> bool {
         let mut heard_all = true;
-        std::mem::swap(&mut self.readable, &mut self.reading);
-        while let Some(conn) = self.reading.pop() {
-            if self.read_one(conn, worker) {
-                heard_all &= !worker.is_short() && !worker.wants_input(conn) && !worker.waits_for_replica(conn);
-                self.readable.push(conn);
+        let waiting = self.waiting.len();
+        // Who has just sent something is not kept waiting by those that always have more.
+        let fresh = std::mem::take(&mut self.readable);
+        for conn in &fresh {
+            heard_all &= self.read_or_wait(*conn, worker);
+        }
+        self.readable = fresh;
+        self.readable.clear();
+        for _ in 0..waiting {
+            if worker.is_short() {
+                // Those that are left are first in the next turn.
+                return false;
             }
+            let conn = self.waiting.pop_front().expect("they were counted");
+            heard_all &= self.read_or_wait(conn, worker);
         }
         heard_all
+    }
+
+    /// Reads one socket, which waits for the next turn if there may be more in it. `false`: because of the server.
+    fn read_or_wait(&mut self, conn: ConnId, worker: &mut Worker) -> bool {
+        if !self.read_one(conn, worker) {
+            return true;
+        }
+        self.waiting.push_back(conn);
+        !worker.is_short() && !worker.wants_input(conn) && !worker.waits_for_replica(conn)
     }
 
     /// Reads one socket. `true`: there may be more in it.
@@ -249,6 +306,7 @@ impl ClientSockets {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::debug!("connection {}: {error}", conn.0);
+                    worker.broke(conn);
                     self.close(conn, worker);
                     return false;
                 }
@@ -293,5 +351,30 @@ impl ClientSockets {
             let _ = self.registry.deregister(&mut socket.stream);
         }
         worker.lost(conn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_counted_per_address_and_together() {
+        let admissions = Admissions::new(2, 3);
+        let [one, other] = ["10.0.0.1", "10.0.0.2"].map(|address| address.parse::<IpAddr>().unwrap());
+        let first = admissions.admit(one).unwrap();
+        let _second = admissions.admit(one).unwrap();
+        assert_eq!(admissions.admit(one).unwrap_err(), Refusal::OfAddress(2));
+        let _third = admissions.admit(other).unwrap();
+        assert_eq!(admissions.admit(other).unwrap_err(), Refusal::All(3));
+        assert_eq!(admissions.rejected(), 2);
+        drop(first);
+        let again = admissions.admit(other).unwrap();
+        assert_eq!(admissions.admit(one).unwrap_err(), Refusal::All(3));
+        drop(again);
+        assert!(admissions.admit(one).is_ok());
+        let unlimited = Admissions::new(0, 0);
+        let many: Vec<_> = (0..100).map(|_| unlimited.admit(one).unwrap()).collect();
+        assert_eq!((many.len(), unlimited.rejected()), (100, 0));
     }
 }

@@ -97,7 +97,7 @@ impl Word {
 
     /// Whether [`answer`] needs the [`View`] for this word. The others are answered without collecting one.
     pub fn needs_view(self) -> bool {
-        matches!(self, Word::Conf | Word::Dirs | Word::Isro | Word::Mntr | Word::Srvr | Word::Stat)
+        matches!(self, Word::Conf | Word::Dirs | Word::Hash | Word::Isro | Word::Mntr | Word::Srvr | Word::Stat)
     }
 
     fn bit(self) -> u32 {
@@ -222,7 +222,7 @@ pub struct ConfView {
 }
 
 /// What is known about the server at one moment. Collected by the worker that answers; nothing is read here.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct View {
     /// `standalone`, later `leader`, `follower`, `observer`, `read-only`.
     pub mode: &'static str,
@@ -256,6 +256,12 @@ pub struct View {
     pub descriptors_max: Option<u64>,
     /// Sizes of replies.
     pub reply_bytes: ReplyBytes,
+    /// Digests of earlier states, by zxid.
+    pub digests: Vec<(u64, u64)>,
+    /// The chance that the connection throttle drops a client, from 0 to 1.
+    pub drop_probability: f64,
+    /// Tokens that its bucket was short of, at each ConnectRequest.
+    pub token_deficit: Summary,
     /// The configuration in force.
     pub conf: ConfView,
     /// Running totals by name, without the `zk_` that `mntr` puts before it.
@@ -267,8 +273,15 @@ pub struct View {
 /// Appends the answer to `word`. The connection is closed after it, also where it is empty.
 ///
 /// `view` is `None` while the server is not serving (starting or stopping); words that need it then say so in
-/// ZooKeeper's words. It may also be `None` for a word that does not need it ([`Word::needs_view`]).
-pub fn answer(word: Word, whitelist: Whitelist, view: Option<&View>, out: &mut Vec<u8>) {
+/// ZooKeeper's words. It may also be `None` for a word that does not need it ([`Word::needs_view`]). `environment`: what
+/// `envi` tells, asked only by it.
+pub fn answer(
+    word: Word,
+    whitelist: Whitelist,
+    view: Option<&View>,
+    environment: &dyn Fn() -> Vec<(&'static str, String)>,
+    out: &mut Vec<u8>,
+) {
     if !whitelist.allows(word) {
         put(out, format_args!("{} is not executed because it is not in the whitelist.\n", word.name()));
         return;
@@ -283,10 +296,23 @@ pub fn answer(word: Word, whitelist: Whitelist, view: Option<&View>, out: &mut V
         (Word::Mntr, Some(view)) => mntr(view, out),
         (Word::Conf, Some(view)) => conf(&view.conf, out),
         (Word::Dirs, Some(view)) => dirs(&view.conf, out),
+        (Word::Hash, Some(view)) => {
+            // A signed number, as Java shows it.
+            view.digests.iter().for_each(|(zxid, digest)| put(out, format_args!("{zxid:x}: {}\n", *digest as i64)));
+        }
+        (Word::Envi, _) => envi(&environment(), out),
         (word, None) if word.needs_view() => {
             put(out, format_args!("This ZooKeeper instance is not currently serving requests\n"));
         }
         (word, _) => put(out, format_args!("{} is not served by this version of Zorilla yet.\n", word.name())),
+    }
+}
+
+/// Version and surroundings. Clients read the version from here.
+fn envi(environment: &[(&'static str, String)], out: &mut Vec<u8>) {
+    put(out, format_args!("Environment:\nzookeeper.version={}\n", version()));
+    for (key, value) in environment {
+        put(out, format_args!("{key}={value}\n"));
     }
 }
 
@@ -363,9 +389,14 @@ fn mntr(view: &View, out: &mut Vec<u8>) {
     line("last_client_response_size", &view.reply_bytes.last);
     line("min_client_response_size", &view.reply_bytes.min);
     line("max_client_response_size", &view.reply_bytes.max);
-    // What cannot happen here yet is honestly zero: nothing throttles connections, there is no TLS and no
-    // authentication that could fail.
-    line("connection_drop_probability", &JavaDouble(0.0));
+    line("connection_drop_probability", &JavaDouble(view.drop_probability));
+    let deficit = &view.token_deficit;
+    line("avg_connection_token_deficit", &JavaDouble(average(deficit)));
+    line("min_connection_token_deficit", &deficit.min);
+    line("max_connection_token_deficit", &deficit.max);
+    line("cnt_connection_token_deficit", &deficit.count);
+    line("sum_connection_token_deficit", &deficit.sum);
+    // What cannot happen here yet is honestly zero: there is no TLS and no authentication that could fail.
     line("outstanding_tls_handshake", &0);
     line("auth_failed_count", &0);
     line("non_mtls_remote_conn_count", &0);
@@ -510,6 +541,9 @@ mod tests {
             descriptors_open: Some(60),
             descriptors_max: None,
             reply_bytes: ReplyBytes { last: 16, min: 16, max: 140 },
+            digests: Vec::new(),
+            drop_probability: 0.25,
+            token_deficit: Summary { min: 1, max: 3, count: 2, sum: 4, ..Summary::default() },
             conf: ConfView {
                 client_port: Some(27105),
                 data_dir: "DIR/run/sa/version-2".into(),
@@ -533,7 +567,7 @@ mod tests {
 
     fn text(word: Word, whitelist: Whitelist, view: Option<&View>) -> String {
         let mut out = Vec::new();
-        answer(word, whitelist, view, &mut out);
+        answer(word, whitelist, view, &|| KEYS.map(|key| (key, "x".to_owned())).to_vec(), &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -639,7 +673,9 @@ mod tests {
             ("zk_global_sessions", "1"),
             ("zk_open_file_descriptor_count", "60"),
             ("zk_max_file_descriptor_count", "-1"),
-            ("zk_connection_drop_probability", "0.0"),
+            ("zk_connection_drop_probability", "0.25"),
+            ("zk_avg_connection_token_deficit", "2.0"),
+            ("zk_max_connection_token_deficit", "3"),
             ("zk_max_client_response_size", "140"),
             ("zk_uptime", "26614"),
             ("zk_snap_count", "0"),
@@ -671,6 +707,22 @@ mod tests {
         assert_eq!(text(Word::Isro, all(), None), "null");
         assert_eq!(text(Word::Isro, all(), Some(&view())), "rw");
         assert_eq!(text(Word::Ruok, all(), None), "imok");
+    }
+
+    #[test]
+    fn hash_shows_digests_as_signed_numbers() {
+        let view = View { digests: vec![(0x80, 43_925_929_739), (0x100, u64::MAX)], ..view() };
+        assert_eq!(text(Word::Hash, all(), Some(&view)), "80: 43925929739\n100: -1\n");
+    }
+
+    const KEYS: [&str; 2] = ["host.name", "os.name"];
+
+    #[test]
+    fn envi_begins_with_the_version_that_clients_read() {
+        let answer = text(Word::Envi, all(), None);
+        let version = format!("Environment:\nzookeeper.version={}\n", version());
+        assert_eq!(answer, format!("{version}host.name=x\nos.name=x\n"));
+        assert!(answer.contains("=3.9.5-"), "{answer}");
     }
 
     #[test]

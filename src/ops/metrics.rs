@@ -204,6 +204,46 @@ impl ConnectionStats {
     }
 }
 
+/// What a worker counts of the limits that clients run into, under the names of the reference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Count {
+    /// Connections that ended because their client went away.
+    ConnectionDrop,
+    /// ConnectRequests taken.
+    ConnectionRequest,
+    /// Connections that were refused.
+    ConnectionRejected,
+    /// Sessions that came back with a new connection.
+    ConnectionRevalidate,
+    /// Requests refused by the budget of large ones.
+    LargeRequestsRejected,
+    /// Operations refused because they waited too long.
+    ThrottledOps,
+    /// Intervals for which requests waited.
+    RequestThrottleWait,
+    /// Stale requests that were executed all the same.
+    StaleRequests,
+    /// Stale requests that were dropped with their connection.
+    StaleRequestsDropped,
+    /// Answers of which nobody took notice.
+    StaleReplies,
+}
+
+impl Count {
+    const ALL: [(Count, &'static str); 10] = [
+        (Count::ConnectionDrop, "connection_drop_count"),
+        (Count::ConnectionRequest, "connection_request_count"),
+        (Count::ConnectionRejected, "connection_rejected"),
+        (Count::ConnectionRevalidate, "connection_revalidate_count"),
+        (Count::LargeRequestsRejected, "large_requests_rejected"),
+        (Count::ThrottledOps, "throttled_ops"),
+        (Count::RequestThrottleWait, "request_throttle_wait_count"),
+        (Count::StaleRequests, "stale_requests"),
+        (Count::StaleRequestsDropped, "stale_requests_dropped"),
+        (Count::StaleReplies, "stale_replies"),
+    ];
+}
+
 /// Counts of one worker. Written by that worker alone.
 #[derive(Debug, Default)]
 pub struct WorkerStats {
@@ -222,6 +262,8 @@ pub struct WorkerStats {
     reply_bytes_min_plus_one: AtomicU64,
     watches: AtomicU64,
     outstanding: AtomicU64,
+    /// By [`Count`].
+    counts: [AtomicU64; Count::ALL.len()],
     /// Time spent working, of each 1,000 parts; exponentially smoothed. For placing connections.
     busy_permille: AtomicU64,
     connections: AtomicU64,
@@ -248,6 +290,20 @@ pub struct Totals {
     pub watches: u64,
     /// Requests posted and not completed.
     pub outstanding: u64,
+    /// By [`Count`].
+    counts: [u64; Count::ALL.len()],
+}
+
+impl Totals {
+    /// Of one kind, from elsewhere.
+    pub fn add(&mut self, count: Count, amount: u64) {
+        self.counts[count as usize] += amount;
+    }
+
+    /// By the names `mntr` prints.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Count::ALL.iter().map(|(count, name)| (*name, self.counts[*count as usize]))
+    }
 }
 
 impl WorkerStats {
@@ -276,6 +332,11 @@ impl WorkerStats {
         add(&self.latency_ms_sum, ms * requests);
         raise(&self.latency_ms_max, ms);
         lower(&self.latency_ms_min_plus_one, ms + 1);
+    }
+
+    /// One more of a kind.
+    pub fn count(&self, count: Count) {
+        add(&self.counts[count as usize], 1);
     }
 
     /// How many watches there are.
@@ -342,6 +403,9 @@ impl WorkerStats {
         }
         totals.watches += read(&self.watches);
         totals.outstanding += read(&self.outstanding);
+        for (sum, count) in totals.counts.iter_mut().zip(&self.counts) {
+            *sum += read(count);
+        }
         self.stages.add_to(stages);
     }
 
@@ -350,5 +414,26 @@ impl WorkerStats {
         for stats in self.listed.lock().unwrap_or_else(PoisonError::into_inner).values() {
             each(stats);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_has_a_place_of_its_own() {
+        for (place, (count, _)) in Count::ALL.into_iter().enumerate() {
+            assert_eq!(count as usize, place, "{count:?}");
+        }
+        let stats = WorkerStats::default();
+        stats.count(Count::StaleReplies);
+        stats.count(Count::ThrottledOps);
+        stats.count(Count::ThrottledOps);
+        let mut totals = Totals::default();
+        stats.add_to(&mut totals, &mut Stages::default());
+        totals.add(Count::ConnectionRejected, 3);
+        let counted: Vec<_> = totals.counters().filter(|(_, total)| *total != 0).collect();
+        assert_eq!(counted, [("connection_rejected", 3), ("throttled_ops", 2), ("stale_replies", 1)]);
     }
 }

@@ -7,10 +7,12 @@
 use std::fmt;
 
 use zorilla_proto::client::AclVec;
+use zorilla_proto::ids::SessionId;
 use zorilla_proto::txn::{PARENT_CVERSION_UNKNOWN, Txn, TxnHeader};
 
 use super::{Before, View};
-use crate::tree::{Effect, NodeVersion, digest, path};
+use crate::limits::TTL_MS_MAX;
+use crate::tree::{CONTAINER_OWNER, Effect, NodeVersion, digest, path, ttl_owner};
 
 /// A transaction that the view has no place for: something it needs is missing, or something it creates is there.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,17 +40,50 @@ pub fn effects(header: &TxnHeader, txn: &Txn<'_>, view: &mut impl View) -> Resul
             let owner = if *ephemeral { header.session.raw() } else { 0 };
             create(header, path, *data, *acl, owner, *parent_cversion, view)
         }
-        Txn::Delete { path } => delete(header, path, view),
+        Txn::CreateContainer { path, data, acl, parent_cversion } => {
+            create(header, path, *data, *acl, CONTAINER_OWNER, *parent_cversion, view)
+        }
+        Txn::CreateTtl { path, data, acl, parent_cversion, ttl_ms } => {
+            if !(1..=TTL_MS_MAX).contains(ttl_ms) {
+                return Err(unfit("created with a time to live that no znode can have", path));
+            }
+            create(header, path, *data, *acl, ttl_owner(*ttl_ms), *parent_cversion, view)
+        }
+        Txn::Delete { path } | Txn::DeleteContainer { path } => delete(header, path, view),
         Txn::SetData { path, data, version } => set_data(header, path, *data, *version, view),
-        Txn::CloseSession { paths } => {
-            for path in paths.iter().flat_map(|paths| paths.iter()) {
+        Txn::SetAcl { path, acl, version } => set_acl(path, *acl, *version, view),
+        Txn::CloseSession { paths: Some(paths) } => {
+            for path in paths.iter() {
                 delete(header, &path, view)?;
             }
             Ok(())
         }
-        Txn::CreateSession { .. } | Txn::Error { .. } => Ok(()),
-        _ => Err(unfit("this kind of transaction is not written by this release", "")),
+        // The log does not list them: what the session has now.
+        Txn::CloseSession { paths: None } => {
+            for path in sorted_ephemerals(header.session, view) {
+                delete(header, &path, view)?;
+            }
+            Ok(())
+        }
+        Txn::Multi(parts) if parts.has_error() => Ok(()),
+        Txn::Multi(parts) => {
+            for part in parts.iter() {
+                let txn = part.txn().map_err(|_| unfit("a part of a multi cannot be decoded", ""))?;
+                effects(header, &txn, view)?;
+            }
+            Ok(())
+        }
+        Txn::CreateSession { .. } | Txn::Check { .. } | Txn::Error { .. } => Ok(()),
+        Txn::Reconfig { .. } => Err(unfit("this kind of transaction is not written by this release", "")),
     }
+}
+
+/// The ephemeral znodes of a session in the order in which its end deletes them, which must not be that of a table.
+pub fn sorted_ephemerals(session: SessionId, view: &impl View) -> Vec<String> {
+    let mut paths = Vec::new();
+    view.ephemerals(session, &mut |path| paths.push(path.to_owned()));
+    paths.sort_unstable();
+    paths
 }
 
 fn create(
@@ -136,5 +171,14 @@ fn set_data(
         ..before
     };
     view.apply(&Effect::SetData { path, data, node }, Before { node: Some(before), parent: None });
+    Ok(())
+}
+
+fn set_acl(path: &str, acl: Option<AclVec<'_>>, version: i32, view: &mut impl View) -> Result<(), Unfit> {
+    let Some(found) = view.find(path) else { return Err(unfit("given an ACL, but it is missing", path)) };
+    let before = found.version;
+    let node = NodeVersion { aversion: version, ..before };
+    let (acl, acl_count) = acl.map_or((&[][..], 0), |acl| (acl.raw(), acl.len() as u32));
+    view.apply(&Effect::SetAcl { path, acl, acl_count, node }, Before { node: Some(before), parent: None });
     Ok(())
 }

@@ -8,38 +8,40 @@
 //! exactly when the last prepared transaction is the last applied; the digest recorded with a transaction is the digest of
 //! the tree once it is applied.
 
+mod apply;
 mod pending;
+mod reaper;
 mod solo;
 mod window;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use zorilla_proto::client::{EventType, StringVec};
+use zorilla_proto::client::StringVec;
 use zorilla_proto::code::Code;
 use zorilla_proto::ids::{SessionId, Zxid};
-use zorilla_proto::jute::{self, Reader};
 use zorilla_proto::op::Op;
 use zorilla_proto::txn::{Txn, TxnDigest, TxnHeader};
+use zorilla_wal::limits::TXN_BYTES_MAX;
 
 use self::pending::{Ahead, Pending};
+use self::reaper::Reaper;
 use self::solo::Agreement;
 pub use self::window::{Span, Window};
-use crate::auth;
+use crate::auth::{Identities, Rules};
 use crate::clock::Now;
 use crate::gate::{Gate, State};
 use crate::limits::{
-    CREDIT_BYTES_MAX, EPHEMERAL_PATH_BYTES_MAX, EXPIRED_PER_TICK_MAX, INFLIGHT_BYTES_MAX, INFLIGHT_TXNS_MAX,
-    SLICE_BYTES_MAX, SLICE_TXNS_MAX, TXN_OVERHEAD_BYTES_MAX,
+    ACL_GROWTH_BYTES_MAX, CREDIT_BYTES_MAX, EPHEMERAL_PATH_BYTES_MAX, EXPIRED_PER_TICK_MAX, INFLIGHT_BYTES_MAX,
+    INFLIGHT_TXNS_MAX, SLICE_BYTES_MAX, SLICE_TXNS_MAX, SPARE_ENTRY_BYTES_MAX, TXN_OVERHEAD_BYTES_MAX,
 };
 use crate::ops::metrics::Stages;
-use crate::prep::effects::effects;
-use crate::prep::{self, Scratch, View, Write};
-use crate::read;
+use crate::prep::effects::{effects, sorted_ephemerals};
+use crate::prep::{self, Policy, Scratch, Verdict, Write};
 use crate::session::{Home, SessionState, Sessions};
-use crate::tree::{self, Tree};
-use crate::watch::{Change, ConnId, Interest, WatchKind};
-use crate::worker::mailbox::{Ask, Delivery, Item, Mailbox, Piece, Post, PostBox, Posted};
+use crate::settings::{self, ContainerSettings};
+use crate::watch::ConnId;
+use crate::worker::mailbox::{Ask, Delivery, Mailbox, Post, PostBox, Posted};
 
 /// What the replica hears.
 #[derive(Clone, Copy, Debug)]
@@ -125,9 +127,9 @@ enum Reply {
 #[derive(Debug)]
 enum Entry {
     /// A transaction on its way to the disk.
-    Txn { zxid: Zxid, span: Span, steps: u32, digest: u64, origin: Origin, reply: Reply, prepared_ns: u64 },
-    /// A read behind a write of its session: executed where it stands.
-    Read { op: Op, span: Span, origin: Origin },
+    Txn { zxid: Zxid, span: Span, digest: u64, origin: Origin, reply: Reply, prepared_ns: u64 },
+    /// A read behind a write of its session: executed where it stands, with the identities it was sent with.
+    Read { op: Op, span: Span, origin: Origin, session: SessionId, who: Identities },
     /// An answer that is known.
     Answer { code: Code, origin: Origin },
     /// A resume, answered once everything before it is applied. NONE: not valid.
@@ -138,8 +140,49 @@ enum Entry {
     Kick { session: SessionId, worker: u16, conn: ConnId },
 }
 
+/// What the replica has to know of the configuration.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// What decides about writes.
+    pub policy: Policy,
+    /// When containers and znodes with a time to live are deleted.
+    pub containers: ContainerSettings,
+    /// The transaction that ends a session lists what goes with it.
+    pub close_session_txn: bool,
+    /// Transactions carry the digest of the tree.
+    pub digest: bool,
+    /// Persistent watches are kept.
+    pub persistent_watches: bool,
+}
+
+impl Settings {
+    /// From the configuration; `rules` are shared with the workers.
+    pub fn new(settings: &settings::Settings, rules: Arc<Rules>) -> Settings {
+        Settings {
+            policy: Policy {
+                rules,
+                extended_types: settings.extended_types,
+                enforce_quota: settings.enforce_quota,
+                reconfig_enabled: settings.reconfig_enabled,
+            },
+            containers: settings.containers,
+            close_session_txn: settings.close_session_txn,
+            digest: settings.digest,
+            persistent_watches: settings.persistent_watches,
+        }
+    }
+}
+
+impl Default for Settings {
+    /// Of a server that nobody configured.
+    fn default() -> Settings {
+        Settings::new(&settings::Settings::default(), Arc::new(Rules::open()))
+    }
+}
+
 /// See the module.
 pub struct Replica {
+    settings: Settings,
     gate: Arc<Gate>,
     mailboxes: Vec<Arc<Mailbox>>,
     postboxes: Vec<Arc<PostBox>>,
@@ -156,14 +199,18 @@ pub struct Replica {
     applied: Zxid,
     scratch: Scratch,
     drafts: Vec<Option<Box<Delivery>>>,
+    /// What every connection has proved of itself, by worker and connection.
+    identities: Vec<Vec<Option<Identities>>>,
+    reaper: Reaper,
     /// Until when each worker has heard everything that arrived, ms.
     heard_until_ms: Vec<u64>,
     expired: Vec<SessionId>,
     /// The last look left a post for want of room: see [`Replica::is_blocked`].
     blocked: bool,
-    paths: Vec<String>,
     encoded: Vec<u8>,
     durable_ns: u64,
+    /// What the reads of this slice had to look at, bytes.
+    slice_work: usize,
     /// Transactions applied since [`Replica::delivered_at`] was last called.
     applied_txns: u64,
     /// How long each stage of a write took.
@@ -173,6 +220,7 @@ pub struct Replica {
 impl Replica {
     /// A replica over a recovered state, of a server that is alone.
     pub fn solo(
+        settings: Settings,
         gate: Arc<Gate>,
         mailboxes: Vec<Arc<Mailbox>>,
         postboxes: Vec<Arc<PostBox>>,
@@ -186,6 +234,9 @@ impl Replica {
         };
         let workers = mailboxes.len();
         Replica {
+            reaper: Reaper::new(&settings.containers),
+            identities: vec![Vec::new(); workers],
+            settings,
             gate,
             mailboxes,
             postboxes,
@@ -203,9 +254,9 @@ impl Replica {
             heard_until_ms: vec![0; workers],
             expired: Vec::new(),
             blocked: false,
-            paths: Vec::new(),
             encoded: Vec::new(),
             durable_ns: 0,
+            slice_work: 0,
             applied_txns: 0,
             stages: Stages::default(),
         }
@@ -230,7 +281,9 @@ impl Replica {
 
     /// When [`Event::Tick`] is due at the latest, ms.
     pub fn next_tick_ms(&self) -> Option<u64> {
-        if self.expired.is_empty() { self.sessions.next_expiry_ms() } else { Some(0) }
+        let expiry = if self.expired.is_empty() { self.sessions.next_expiry_ms() } else { Some(0) };
+        let reap = self.reaper.next_ms();
+        Some(expiry.map_or(reap, |expiry| expiry.min(reap)))
     }
 
     /// When what the last event applied had been delivered, ns: by a clock that the replica itself does not read.
@@ -254,7 +307,10 @@ impl Replica {
                 self.agreement.durable(up_to);
                 self.durable_ns = now.mono_ns;
             }
-            Event::Tick => self.expire(now, out),
+            Event::Tick => {
+                self.expire(now, out);
+                self.reap(now, out);
+            }
         }
         // What is committed first: it makes room for what is prepared next.
         self.apply(now);
@@ -316,8 +372,17 @@ impl Replica {
         while let Some(posted) = post.requests.get(post.taken).copied() {
             let body = posted.body.of(&post.bytes);
             let refused = out.log_space == LogSpace::ClosesOnly;
+            if let Ask::Identify { at } = posted.ask {
+                self.identify(post.worker, posted.conn, post.identities[at as usize].clone());
+                post.taken += 1;
+                continue;
+            }
             let has_room = match posted.ask {
                 Ask::Close => self.has_room(self.close_bytes(posted.session, state), out),
+                Ask::Write { op: Op::Multi, .. } if !refused => self.has_room(multi_bytes_max(body.len()), out),
+                Ask::Write { verdict: Verdict { expands: true, .. }, .. } if !refused => {
+                    self.has_room(body.len() + ACL_GROWTH_BYTES_MAX, out)
+                }
                 Ask::Open { .. } | Ask::Write { .. } if !refused => self.has_room(body.len(), out),
                 // These append nothing to the log: they do not wait for it.
                 _ => self.has_window(body.len()),
@@ -359,7 +424,13 @@ impl Replica {
         match posted.ask {
             Ask::Open { timeout_ms } => self.open(timeout_ms, origin, state, now, out),
             Ask::Resume { timeout_ms } => self.resume(posted.session, timeout_ms, origin, now),
-            Ask::Gone => self.sessions.detach(posted.session, posted.attachment),
+            Ask::Gone => {
+                self.sessions.detach(posted.session, posted.attachment);
+                if let Some(who) = self.identities[origin.worker as usize].get_mut(posted.conn.0 as usize) {
+                    *who = None;
+                }
+            }
+            Ask::Identify { .. } => unreachable!("identities are taken with their post"),
             Ask::Answer { code } => match self.session_of(&posted) {
                 Some(_) => self.inflight.push_back(Entry::Answer { code, origin }),
                 None => self.inflight.push_back(Entry::Dropped { origin }),
@@ -368,7 +439,9 @@ impl Replica {
                 Some(_) => {
                     self.sessions.touch(posted.session, origin.arrived_ns / 1_000_000);
                     let span = self.window.write(body.len(), |out| out.extend_from_slice(body));
-                    self.inflight.push_back(Entry::Read { op, span, origin });
+                    let who = who(&self.identities, origin).clone();
+                    let session = posted.session;
+                    self.inflight.push_back(Entry::Read { op, span, origin, session, who });
                 }
                 None => self.inflight.push_back(Entry::Dropped { origin }),
             },
@@ -384,7 +457,7 @@ impl Replica {
                 self.sessions.touch(posted.session, origin.arrived_ns / 1_000_000);
                 let spent =
                     state.tree.ephemeral_path_bytes(posted.session) + self.pending.ephemeral_bytes(posted.session);
-                let write = Write {
+                let asked = Asked {
                     op,
                     body,
                     verdict,
@@ -392,7 +465,10 @@ impl Replica {
                     session_open: session_state == SessionState::Open,
                     ephemeral_bytes_left: EPHEMERAL_PATH_BYTES_MAX.saturating_sub(spent),
                 };
-                self.write(&write, origin, state, now, out);
+                match op {
+                    Op::Multi => self.multi(&asked, origin, state, now, out),
+                    _ => self.write(&asked, origin, state, now, out),
+                }
             }
             Ask::Close => match self.session_of(&posted) {
                 Some(SessionState::Open) => {
@@ -441,33 +517,67 @@ impl Replica {
         }
     }
 
-    fn write(&mut self, write: &Write<'_>, origin: Origin, state: &State, now: Now, out: &mut Out) {
+    fn write(&mut self, asked: &Asked<'_>, origin: Origin, state: &State, now: Now, out: &mut Out) {
         let mut scratch = std::mem::take(&mut self.scratch);
+        let write = asked.by(who(&self.identities, origin), &self.settings.policy);
         let ahead = Ahead { pending: &mut self.pending, tree: &state.tree };
-        match prep::decide(write, &ahead, &mut scratch) {
+        match prep::decide(&write, &ahead, &mut scratch) {
             Ok(txn) => {
-                self.propose(write.session, origin.xid, txn, origin, Reply::Write(write.op), state, now, out);
+                self.propose(asked.session, origin.xid, txn, origin, Reply::Write(asked.op), state, now, out);
             }
             Err(code) => {
                 let txn = Txn::Error { code: code.raw() };
-                self.propose(write.session, origin.xid, txn, origin, Reply::Error(code), state, now, out);
+                self.propose(asked.session, origin.xid, txn, origin, Reply::Error(code), state, now, out);
             }
         }
         self.scratch = scratch;
     }
 
+    /// A multi is prepared on trial, because it is all or nothing; what it becomes is one transaction either way.
+    fn multi(&mut self, asked: &Asked<'_>, origin: Origin, state: &State, now: Now, out: &mut Out) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let mut body = std::mem::take(&mut self.encoded);
+        let header = self.header(asked.session, origin.xid, Op::Multi, now);
+        let write = asked.by(who(&self.identities, origin), &self.settings.policy);
+        self.pending.begin_on_trial(header.zxid);
+        let mut ahead = Ahead { pending: &mut self.pending, tree: &state.tree };
+        let bytes_max = multi_bytes_max(asked.body.len());
+        let prepared = prep::multi::prepare(&write, &header, &mut ahead, &mut scratch, &mut body, bytes_max);
+        match prepared {
+            Ok(succeeded) => {
+                if succeeded {
+                    self.pending.keep();
+                } else {
+                    self.pending.roll_back();
+                    self.pending.begin(header.zxid);
+                }
+                self.append(&header, &body, true, origin, Reply::Write(Op::Multi), now, out);
+            }
+            Err(code) => {
+                self.pending.roll_back();
+                let txn = Txn::Error { code: code.raw() };
+                self.propose(asked.session, origin.xid, txn, origin, Reply::Error(code), state, now, out);
+            }
+        }
+        if SPARE_ENTRY_BYTES_MAX < body.capacity() {
+            // One giant must not keep its memory.
+            body = Vec::new();
+        }
+        self.encoded = body;
+        self.scratch = scratch;
+    }
+
     /// Prepares the end of a session that was marked closing: every ephemeral znode it has or is about to have.
     fn close(&mut self, session: SessionId, origin: Origin, reply: Reply, state: &State, now: Now, out: &mut Out) {
-        let mut paths = std::mem::take(&mut self.paths);
+        if !self.settings.close_session_txn {
+            let txn = Txn::CloseSession { paths: None };
+            return self.propose(session, origin.xid, txn, origin, reply, state, now, out);
+        }
         let ahead = Ahead { pending: &mut self.pending, tree: &state.tree };
-        ahead.ephemerals(session, &mut |path| paths.push(path.to_owned()));
-        // A fixed order: the transaction must not show the order of a hash table.
-        paths.sort_unstable();
+        let paths = sorted_ephemerals(session, &ahead);
         let mut encoded = std::mem::take(&mut self.encoded);
         let txn = Txn::CloseSession { paths: Some(StringVec::build(&mut encoded, &paths)) };
         self.propose(session, origin.xid, txn, origin, reply, state, now, out);
-        paths.clear();
-        self.paths = paths;
         self.encoded = encoded;
     }
 
@@ -484,36 +594,77 @@ impl Replica {
         now: Now,
         out: &mut Out,
     ) {
-        // 2^63 transactions cannot be made in the lifetime of the disk they are written to.
-        let zxid = self.agreement.next().expect("zxids are used up");
-        let header = TxnHeader { session, cxid, zxid, time_ms: now.wall_ms, op: txn.op().raw() };
-        self.pending.begin(zxid);
+        let header = self.header(session, cxid, txn.op(), now);
+        self.pending.begin(header.zxid);
         let mut ahead = Ahead { pending: &mut self.pending, tree: &state.tree };
         if let Err(unfit) = effects(&header, &txn, &mut ahead) {
-            panic!("prepared {zxid}, which does not fit the tree it was decided on: {unfit}");
+            panic!("prepared {}, which does not fit the tree it was decided on: {unfit}", header.zxid);
         }
-        let digest = self.pending.digest();
         let is_error = matches!(txn, Txn::Error { .. });
         let bytes_expected = match &txn {
-            Txn::Create { path, data, acl, .. } => {
+            Txn::Create { path, data, acl, .. }
+            | Txn::CreateContainer { path, data, acl, .. }
+            | Txn::CreateTtl { path, data, acl, .. } => {
                 path.len() + data.map_or(0, <[u8]>::len) + acl.map_or(0, |acl| acl.raw().len())
             }
             Txn::SetData { path, data, .. } => path.len() + data.map_or(0, <[u8]>::len),
-            Txn::Delete { path } => path.len(),
+            Txn::SetAcl { path, acl, .. } => path.len() + acl.map_or(0, |acl| acl.raw().len()),
+            Txn::Delete { path } | Txn::DeleteContainer { path } => path.len(),
             Txn::CloseSession { paths } => paths.map_or(0, |paths| paths.raw().len()),
             _ => 0,
         };
+        self.append_with(&header, bytes_expected, |bytes| txn.encode(bytes), !is_error, origin, reply, now, out);
+    }
+
+    /// The header of the next transaction.
+    fn header(&self, session: SessionId, cxid: i32, op: Op, now: Now) -> TxnHeader {
+        // 2^63 transactions cannot be made in the lifetime of the disk they are written to.
+        let zxid = self.agreement.next().expect("zxids are used up");
+        TxnHeader { session, cxid, zxid, time_ms: now.wall_ms, op: op.raw() }
+    }
+
+    /// [`Replica::append_with`], for a body that is encoded already.
+    #[allow(clippy::too_many_arguments)] // Everything that a transaction is made of, once.
+    fn append(
+        &mut self,
+        header: &TxnHeader,
+        body: &[u8],
+        digest: bool,
+        origin: Origin,
+        reply: Reply,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let encode = |bytes: &mut Vec<u8>| bytes.extend_from_slice(body);
+        self.append_with(header, body.len(), encode, digest, origin, reply, now, out);
+    }
+
+    /// Encodes a transaction whose effects the overlay shows, once, and hands it to the log.
+    #[allow(clippy::too_many_arguments)] // Everything that a transaction is made of, once.
+    fn append_with(
+        &mut self,
+        header: &TxnHeader,
+        bytes_expected: usize,
+        encode: impl FnOnce(&mut Vec<u8>),
+        with_digest: bool,
+        origin: Origin,
+        reply: Reply,
+        now: Now,
+        out: &mut Out,
+    ) {
+        let zxid = header.zxid;
+        let digest = self.pending.digest();
+        let with_digest = with_digest && self.settings.digest;
         let span = self.window.write(bytes_expected + TXN_OVERHEAD_BYTES_MAX, |bytes| {
             header.encode(bytes);
-            txn.encode(bytes);
-            if !is_error {
+            encode(bytes);
+            if with_digest {
                 TxnDigest::new(digest).encode(bytes);
             }
         });
-        let steps = self.pending.steps();
         self.agreement.propose(zxid);
         let prepared_ns = now.mono_ns;
-        self.inflight.push_back(Entry::Txn { zxid, span, steps, digest, origin, reply, prepared_ns });
+        self.inflight.push_back(Entry::Txn { zxid, span, digest, origin, reply, prepared_ns });
         self.inflight_txns += 1;
         // The log has room for one giant or for a batch of others: what it told goes for the first record alone.
         out.log_room =
@@ -544,6 +695,41 @@ impl Replica {
         }
     }
 
+    /// Deletes containers and znodes whose time to live has passed, at the pace that is set.
+    fn reap(&mut self, now: Now, out: &mut Out) {
+        let ContainerSettings { never_used_ms, .. } = self.settings.containers;
+        let (never_used_ms, with_ttl) = (never_used_ms as i64, self.settings.policy.extended_types);
+        if out.log_space == LogSpace::ClosesOnly || !self.reaper.is_due(now.mono_ms()) {
+            return;
+        }
+        let gate = self.gate.clone();
+        let state = gate.read();
+        self.reaper.look(now.mono_ms(), &mut |max, found| {
+            state
+                .tree
+                .reapable(now.wall_ms, never_used_ms, with_ttl, max, &mut |path| found.push_back(path.to_owned()));
+        });
+        while let Some(path) = self.reaper.next(now.mono_ms()) {
+            if !self.has_room(path.len(), out) {
+                self.reaper.put_back(path);
+                return;
+            }
+            let ahead = Ahead { pending: &mut self.pending, tree: &state.tree };
+            let Some(txn) = prep::reap(&path, now.wall_ms, never_used_ms, &ahead) else { continue };
+            let origin = Origin { worker: 0, conn: ConnId(0), xid: 0, arrived_ns: now.mono_ns };
+            self.propose(SessionId::NONE, 0, txn, origin, Reply::Nobody, &state, now, out);
+        }
+    }
+
+    fn identify(&mut self, worker: u16, conn: ConnId, who: Identities) {
+        let known = &mut self.identities[worker as usize];
+        let slot = conn.0 as usize;
+        if known.len() <= slot {
+            known.resize(slot + 1, None);
+        }
+        known[slot] = Some(who);
+    }
+
     /// Applies what is committed, slice by slice, as long as every mailbox has room for a slice.
     fn apply(&mut self, now: Now) {
         let committed = self.agreement.committed();
@@ -551,7 +737,9 @@ impl Replica {
             let gate = self.gate.clone();
             let mut state = gate.write();
             let mut txns = 0;
-            while txns < SLICE_TXNS_MAX && self.is_ready(committed) && self.drafted_bytes() < SLICE_BYTES_MAX {
+            self.slice_work = 0;
+            let is_long = |replica: &Replica| SLICE_BYTES_MAX <= replica.drafted_bytes() + replica.slice_work;
+            while txns < SLICE_TXNS_MAX && self.is_ready(committed) && !is_long(self) {
                 let entry = self.inflight.pop_front().expect("a ready entry is there");
                 self.apply_entry(entry, &mut state, now);
                 txns += 1;
@@ -595,136 +783,6 @@ impl Replica {
         self.drafts.iter().flatten().map(|draft| draft.bytes.len()).max().unwrap_or(0)
     }
 
-    fn apply_entry(&mut self, entry: Entry, state: &mut State, now: Now) {
-        match entry {
-            Entry::Txn { zxid, span, steps, digest, origin, reply, prepared_ns } => {
-                self.stages.prep.record_ns(prepared_ns.saturating_sub(origin.arrived_ns));
-                self.stages.durable.record_ns(self.durable_ns.saturating_sub(prepared_ns));
-                self.applied_txns += 1;
-                self.apply_txn(zxid, span, steps, digest, origin, reply, state, now);
-                self.inflight_txns -= 1;
-                self.window.release(span);
-            }
-            Entry::Read { op, span, origin } => {
-                let zxid = state.applied;
-                let mailbox = &self.mailboxes[origin.worker as usize];
-                let draft = self.drafts[origin.worker as usize].get_or_insert_with(|| mailbox.blank());
-                let at = draft.bytes.len();
-                let mut sink = InPlace { draft, interest: &mailbox.interest, conn: origin.conn, zxid, body_at: at };
-                let code = read::read(op, self.window.get(span), &state.tree, &mut sink);
-                let body_at = sink.body_at;
-                if code != Code::Ok {
-                    draft.bytes.truncate(body_at);
-                }
-                let body = Piece::since(body_at, &draft.bytes);
-                draft.items.push(outcome(origin, zxid, code, body, false, false));
-                self.window.release(span);
-            }
-            Entry::Answer { code, origin } => {
-                let draft = draft(&mut self.drafts, &self.mailboxes, origin.worker);
-                let body = Piece::since(draft.bytes.len(), &draft.bytes);
-                draft.items.push(outcome(origin, state.applied, code, body, false, false));
-            }
-            Entry::Resume { session, attachment, timeout_ms, origin } => {
-                self.sessions.touch(session, now.mono_ms());
-                let draft = draft(&mut self.drafts, &self.mailboxes, origin.worker);
-                draft.items.push(Item::Session { conn: origin.conn, session, attachment, timeout_ms });
-            }
-            Entry::Dropped { origin } => {
-                draft(&mut self.drafts, &self.mailboxes, origin.worker).items.push(Item::Dropped { conn: origin.conn });
-            }
-            Entry::Kick { session, worker, conn } => {
-                draft(&mut self.drafts, &self.mailboxes, worker).items.push(Item::Kick { conn, session });
-            }
-        }
-    }
-
-    #[allow(clippy::too_many_arguments)] // The fields of one entry.
-    fn apply_txn(
-        &mut self,
-        zxid: Zxid,
-        span: Span,
-        steps: u32,
-        digest: u64,
-        origin: Origin,
-        reply: Reply,
-        state: &mut State,
-        now: Now,
-    ) {
-        assert!(self.applied_before(state, zxid), "applied {zxid} right after {}", state.applied);
-        let Replica { window, pending, mailboxes, drafts, sessions, .. } = self;
-        let mut reader = Reader::new(window.get(span));
-        // Our own bytes, encoded in this process: an error is a broken promise of the codec.
-        let header = TxnHeader::decode(&mut reader).expect("a prepared transaction has a header");
-        let txn = Txn::decode(&header, &mut reader).expect("a prepared transaction can be decoded");
-        let tree = &state.tree;
-        changes(&txn, &mut |change, path| {
-            for (worker, mailbox) in mailboxes.iter().enumerate() {
-                if mailbox.interest.may_watch(change, path) {
-                    let node_readable = match &txn {
-                        Txn::Create { acl: Some(acl), .. } => auth::allows(acl.raw(), auth::READ),
-                        _ => readable(tree, path),
-                    };
-                    let parent_readable = tree::path::parent(path).is_none_or(|parent| readable(tree, parent));
-                    let draft = draft(drafts, mailboxes, worker as u16);
-                    let path = Piece::push(&mut draft.bytes, path.as_bytes());
-                    draft.items.push(Item::Changed { change, path, zxid, node_readable, parent_readable });
-                }
-            }
-        });
-        let written = pending.install(zxid, &txn, steps, &mut state.tree);
-        state.applied = zxid;
-        assert_eq!(state.tree.digest(), digest, "digest of the tree after {zxid}");
-        match txn {
-            Txn::CreateSession { .. } => {
-                state.sessions += 1;
-                // Its client could not say anything before now, however long the disk took.
-                sessions.touch(header.session, now.mono_ms());
-            }
-            Txn::CloseSession { .. } => {
-                state.sessions -= 1;
-                let session = sessions.remove(header.session);
-                // The client that asked gets its reply first; a connection that did not ask is just closed.
-                let asked = matches!(reply, Reply::Close);
-                if let Some(Home { worker, conn }) = session.and_then(|session| session.home).filter(|_| !asked) {
-                    draft(drafts, mailboxes, worker).items.push(Item::Kick { conn, session: header.session });
-                }
-            }
-            _ => {}
-        }
-        let (code, last, write) = match reply {
-            Reply::Nobody => return,
-            Reply::Open { attachment, timeout_ms } => {
-                let (conn, session) = (origin.conn, header.session);
-                draft(drafts, mailboxes, origin.worker).items.push(Item::Session {
-                    conn,
-                    session,
-                    attachment,
-                    timeout_ms,
-                });
-                return;
-            }
-            Reply::Error(code) => (code, false, true),
-            Reply::Close => (Code::Ok, true, false),
-            Reply::Write(_) => (Code::Ok, false, true),
-        };
-        let draft = draft(drafts, mailboxes, origin.worker);
-        let at = draft.bytes.len();
-        match (reply, &txn, written) {
-            (Reply::Write(Op::Create), Txn::Create { path, .. }, _) => jute::put_string(&mut draft.bytes, path),
-            (Reply::Write(Op::Create2), Txn::Create { path, .. }, Some(version)) => {
-                jute::put_string(&mut draft.bytes, path);
-                version.stat().encode(&mut draft.bytes);
-            }
-            (Reply::Write(Op::SetData), Txn::SetData { .. }, Some(version)) => {
-                version.stat().encode(&mut draft.bytes);
-            }
-            _ => {}
-        }
-        let body = Piece::since(at, &draft.bytes);
-        draft.items.push(outcome(origin, zxid, code, body, write, last));
-    }
-
     fn applied_before(&self, state: &State, zxid: Zxid) -> bool {
         match &self.agreement {
             Agreement::Solo(_) => state.applied.successor() == Some(zxid),
@@ -732,64 +790,30 @@ impl Replica {
     }
 }
 
-/// The changes of a transaction that fire watches, in order.
-fn changes(txn: &Txn<'_>, each: &mut dyn FnMut(Change, &str)) {
-    match txn {
-        Txn::Create { path, .. } => each(Change::Created, path),
-        Txn::Delete { path } => each(Change::Deleted, path),
-        Txn::SetData { path, .. } => each(Change::DataChanged, path),
-        Txn::CloseSession { paths: Some(paths) } => {
-            for path in paths.iter() {
-                each(Change::Deleted, &path);
-            }
-        }
-        _ => {}
+/// How long the transaction of a multi may be: numbers in names and identities in ACLs make it longer than the request.
+fn multi_bytes_max(body: usize) -> usize {
+    (2 * body + ACL_GROWTH_BYTES_MAX).min(TXN_BYTES_MAX - TXN_OVERHEAD_BYTES_MAX)
+}
+
+/// A write as it was posted.
+struct Asked<'a> {
+    op: Op,
+    body: &'a [u8],
+    verdict: Verdict,
+    session: SessionId,
+    session_open: bool,
+    ephemeral_bytes_left: u64,
+}
+
+impl<'a> Asked<'a> {
+    fn by<'s>(&self, who: &'s Identities, policy: &'s Policy) -> Write<'a, 's> {
+        let Asked { op, body, verdict, session, session_open, ephemeral_bytes_left } = *self;
+        Write { op, body, verdict, session, session_open, ephemeral_bytes_left, who, policy }
     }
 }
 
-fn readable(tree: &Tree, path: &str) -> bool {
-    tree.find(path).is_none_or(|node| auth::allows(node.acl().raw, auth::READ))
-}
-
-fn draft<'d>(
-    drafts: &'d mut [Option<Box<Delivery>>],
-    mailboxes: &[Arc<Mailbox>],
-    worker: u16,
-) -> &'d mut Box<Delivery> {
-    drafts[worker as usize].get_or_insert_with(|| mailboxes[worker as usize].blank())
-}
-
-fn outcome(origin: Origin, zxid: Zxid, code: Code, body: Piece, write: bool, last: bool) -> Item {
-    let Origin { conn, xid, arrived_ns, .. } = origin;
-    Item::Outcome { conn, xid, zxid, code, body, write, last, arrived_ns }
-}
-
-/// Where a read that travelled with a write leaves its results: in the delivery of its worker.
-struct InPlace<'a> {
-    draft: &'a mut Box<Delivery>,
-    interest: &'a Interest,
-    conn: ConnId,
-    zxid: Zxid,
-    /// Where the body begins: paths of watches and events lie before it.
-    body_at: usize,
-}
-
-impl read::Sink for InPlace<'_> {
-    fn body(&mut self) -> &mut Vec<u8> {
-        &mut self.draft.bytes
-    }
-
-    fn watch(&mut self, kind: WatchKind, path: &str) {
-        // Raised here and not by the worker: the next transaction of this slice may change the path already.
-        self.interest.raise(kind, path);
-        let piece = Piece::push(&mut self.draft.bytes, path.as_bytes());
-        self.body_at = self.draft.bytes.len();
-        self.draft.items.push(Item::Watch { conn: self.conn, kind, path: piece, zxid: self.zxid });
-    }
-
-    fn event(&mut self, event: EventType, path: &str) {
-        let piece = Piece::push(&mut self.draft.bytes, path.as_bytes());
-        self.body_at = self.draft.bytes.len();
-        self.draft.items.push(Item::Event { conn: self.conn, event, path: piece });
-    }
+/// What the connection that asks has proved of itself.
+fn who(identities: &[Vec<Option<Identities>>], origin: Origin) -> &Identities {
+    let known = identities[origin.worker as usize].get(origin.conn.0 as usize).and_then(Option::as_ref);
+    known.expect("a connection identifies itself before it asks")
 }

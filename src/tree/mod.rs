@@ -14,6 +14,9 @@ mod acl;
 mod arena;
 pub mod digest;
 pub mod path;
+pub mod quota;
+mod reap;
+mod subtree;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +30,9 @@ use zorilla_proto::stat::Stat;
 pub use self::acl::{Acl, AclId};
 use self::acl::{Acls, OPEN_RAW, READ_RAW};
 use self::arena::{Arena, Blob};
+use self::quota::Quotas;
+use self::reap::Reapable;
+use crate::limits::TTL_MS_MAX;
 use crate::table::{NONE, Slab, Slot, StepTable};
 
 /// Everything about one version of a znode but its data, its ACL and its children: stored values, of which clients see
@@ -62,7 +68,26 @@ pub struct NodeVersion {
 }
 
 /// The owner that marks a container.
-const CONTAINER_OWNER: i64 = i64::MIN;
+pub const CONTAINER_OWNER: i64 = i64::MIN;
+
+/// The owner that marks a znode with this time to live.
+pub fn ttl_owner(ttl_ms: i64) -> i64 {
+    assert!((1..=TTL_MS_MAX).contains(&ttl_ms), "a time to live of {ttl_ms} ms has no room in the owner field");
+    (0xff << 56) | ttl_ms
+}
+
+/// What keeps a znode alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NodeKind {
+    /// Nothing but the wish of clients.
+    Persistent,
+    /// This session.
+    Ephemeral(SessionId),
+    /// Its children, once it had one.
+    Container,
+    /// Children, or a change in the last so many milliseconds.
+    Ttl(i64),
+}
 
 impl NodeVersion {
     /// The view of a client (`client-protocol.md` 14): `cversion` counts creations and deletions of children, only an
@@ -92,12 +117,23 @@ impl NodeVersion {
         if digest::excludes(path) { 0 } else { digest::node(self.prefix_crc, self) }
     }
 
-    /// The session whose end deletes this znode. A container (`0x8000000000000000`) and a TTL znode (`0xff`, two zero
-    /// bytes, the time in five) have none.
+    /// The session whose end deletes this znode.
     pub fn ephemeral_session(&self) -> Option<SessionId> {
-        let is_ttl = (self.owner as u64) >> 40 == 0xff_0000;
-        let has_session = self.owner != 0 && self.owner != CONTAINER_OWNER && !is_ttl;
-        has_session.then_some(SessionId::from_raw(self.owner))
+        match self.kind() {
+            NodeKind::Ephemeral(session) => Some(session),
+            NodeKind::Persistent | NodeKind::Container | NodeKind::Ttl(_) => None,
+        }
+    }
+
+    /// Its kind, from the owner field: a container has `0x8000000000000000`, a znode with a time to live `0xff`, two zero
+    /// bytes and the time in five, whatever the settings of this server are.
+    pub fn kind(&self) -> NodeKind {
+        match self.owner {
+            0 => NodeKind::Persistent,
+            CONTAINER_OWNER => NodeKind::Container,
+            owner if owner as u64 >> 40 == 0xff_0000 => NodeKind::Ttl(owner & TTL_MS_MAX),
+            owner => NodeKind::Ephemeral(SessionId::from_raw(owner)),
+        }
     }
 
     /// Whether all of it follows from what every znode stores.
@@ -139,6 +175,17 @@ pub enum Effect<'a> {
         path: &'a str,
         /// The data; null and empty are told apart.
         data: Option<&'a [u8]>,
+        /// Its new version.
+        node: NodeVersion,
+    },
+    /// A new ACL of a znode.
+    SetAcl {
+        /// Its full path.
+        path: &'a str,
+        /// The encoded elements of the list, without the count.
+        acl: &'a [u8],
+        /// How many elements there are.
+        acl_count: u32,
         /// Its new version.
         node: NodeVersion,
     },
@@ -287,6 +334,8 @@ pub struct Tree {
     /// Bytes of all paths and data; the root's path counts as one.
     bytes: u64,
     ephemerals: usize,
+    reapable: Reapable,
+    quotas: Quotas,
 }
 
 // The gate hands references to many threads.
@@ -332,6 +381,8 @@ impl Tree {
             digest: 0,
             bytes: 0,
             ephemerals: 0,
+            reapable: Reapable::default(),
+            quotas: Quotas::new(),
         };
         // Creating them counts nowhere: only the number of children of a parent changes.
         let initial = |path: &str, children: u32, aversion: i32| NodeVersion {
@@ -418,14 +469,22 @@ impl Tree {
     }
 
     /// Makes one change. What it says must fit the tree: the znode missing or there, its parent there and of that
-    /// version.
+    /// version. What quotas count follows by itself.
     pub fn install(&mut self, effect: &Effect<'_>) {
         match *effect {
             Effect::Create { path, data, acl, acl_count, ref node, ref parent } => {
                 self.create(path, data, (acl, acl_count), node, parent);
+                self.count_quota(path, node.data_bytes.into(), 1);
             }
-            Effect::SetData { path, data, ref node } => self.set_data(key(path), data, node),
-            Effect::Delete { path, ref parent } => self.delete(path, parent),
+            Effect::SetData { path, data, ref node } => {
+                let before = self.set_data(key(path), data, node);
+                self.count_quota(path, i64::from(node.data_bytes) - before as i64, 0);
+            }
+            Effect::SetAcl { path, acl, acl_count, ref node } => self.set_acl(key(path), (acl, acl_count), node),
+            Effect::Delete { path, ref parent } => {
+                let before = self.delete(path, parent);
+                self.count_quota(path, -(before as i64), -1);
+            }
         }
     }
 
@@ -480,24 +539,41 @@ impl Tree {
                 self.nodes.get_mut(slot).next = next;
             }
         }
-        if let Some(session) = version.ephemeral_session() {
-            self.add_ephemeral(slot, session, path);
+        match version.kind() {
+            NodeKind::Persistent => {}
+            NodeKind::Ephemeral(session) => self.add_ephemeral(slot, session, path),
+            NodeKind::Container | NodeKind::Ttl(_) => self.reapable.moved(slot, None, Some(version)),
         }
         slot
     }
 
-    fn set_data(&mut self, path: &str, data: Option<&[u8]>, version: &NodeVersion) {
+    /// Returns how many bytes of data the znode had.
+    fn set_data(&mut self, path: &str, data: Option<&[u8]>, version: &NodeVersion) -> u64 {
         let Some(slot) = self.slot(path) else { panic!("{path} is set and is missing") };
         check_data(path, data, version);
         assert_eq!(version.children, self.children_of(slot), "children of {path} after a set of its data");
         let blob = self.nodes.get(slot).blob;
         let before = self.arena.get(blob).data_bytes() as u64;
         self.restamp(slot, path, version);
-        self.nodes.get_mut(slot).blob = self.arena.replace(blob, path::name(path), data);
+        let blob = self.arena.replace(blob, path::name(path), data);
+        let node = self.nodes.get_mut(slot);
+        node.blob = blob;
+        node.prefix_crc = version.prefix_crc;
         self.bytes = self.bytes - before + u64::from(version.data_bytes);
+        before
     }
 
-    fn delete(&mut self, path: &str, parent_version: &NodeVersion) {
+    fn set_acl(&mut self, path: &str, (acl, acl_count): (&[u8], u32), version: &NodeVersion) {
+        let Some(slot) = self.slot(path) else { panic!("the ACL of {path} is set and it is missing") };
+        assert_eq!(version.children, self.children_of(slot), "children of {path} after a set of its ACL");
+        self.restamp(slot, path, version);
+        let acl = self.acls.intern(acl, acl_count, &self.hasher);
+        let before = mem::replace(&mut self.nodes.get_mut(slot).acl, acl);
+        self.acls.release(before, &self.hasher);
+    }
+
+    /// Returns how many bytes of data the znode had.
+    fn delete(&mut self, path: &str, parent_version: &NodeVersion) -> u64 {
         let Some(slot) = self.slot(path) else { panic!("{path} is deleted and is missing") };
         assert_ne!(slot, ROOT, "the root is deleted");
         let parent_path = path::parent(path).expect("a znode that is not the root has a parent");
@@ -509,8 +585,10 @@ impl Tree {
 
         self.bytes -= path.len() as u64 + u64::from(version.data_bytes);
         self.digest = self.digest.wrapping_sub(self.digest_of(slot, path).into());
-        if let Some(session) = version.ephemeral_session() {
-            self.remove_ephemeral(slot, session, path);
+        match version.kind() {
+            NodeKind::Persistent => {}
+            NodeKind::Ephemeral(session) => self.remove_ephemeral(slot, session, path),
+            NodeKind::Container | NodeKind::Ttl(_) => self.reapable.moved(slot, Some(&version), None),
         }
         if prev == NONE {
             self.extra_of(parent).first_child = next;
@@ -529,6 +607,7 @@ impl Tree {
         self.acls.release(acl, &self.hasher);
         self.nodes.remove(slot);
         self.restamp(parent, parent_path, parent_version);
+        u64::from(version.data_bytes)
     }
 
     fn children_of(&self, slot: u32) -> u32 {
@@ -562,10 +641,13 @@ impl Tree {
             node.czxid,
             version.czxid
         );
-        node.prefix_crc = version.prefix_crc;
         let extra = node.extra;
         let owner = if extra == NONE { 0 } else { self.extras.get(extra).owner };
         assert_eq!(version.owner, owner, "owner of {path} in a new version");
+        if matches!(version.kind(), NodeKind::Container | NodeKind::Ttl(_)) {
+            let before = self.version(self.nodes.get(slot));
+            self.reapable.moved(slot, Some(&before), Some(version));
+        }
         let digest = version.short_digest(path);
         self.digest = self.digest.wrapping_sub(before.into()).wrapping_add(digest.into());
         if extra != NONE || !version.is_as_created() {
@@ -747,6 +829,7 @@ impl Tree {
             + self.index.memory_bytes()
             + self.owners.memory_bytes()
             + self.owner_index.memory_bytes()
+            + self.reapable.memory_bytes()
     }
 
     /// Different ACLs in use, the open one always among them.

@@ -8,6 +8,9 @@ use std::sync::Arc;
 
 use zorilla_proto::ids::SessionId;
 
+use super::bounds::{Arrivals, LargeRequests};
+use crate::auth::Identities;
+use crate::limits::OUTPUT_BYTES_MAX;
 use crate::ops::metrics::ConnectionStats;
 
 /// How far a connection is.
@@ -39,8 +42,14 @@ pub struct Connection {
     /// Replies and events that have not been written, from `written` on.
     pub output: Vec<u8>,
     pub written: usize,
+    /// Of the newest reply.
+    pub reply_bytes: u32,
     pub session: SessionId,
     pub attachment: u32,
+    /// Of its session, as negotiated.
+    pub timeout_ms: u32,
+    /// What it has proved of itself. The replica hears of every change before the next request.
+    pub who: Identities,
     /// Whether the ConnectRequest had the readOnly field: the response must then have it too.
     pub knows_read_only: bool,
     pub pending: u32,
@@ -56,6 +65,12 @@ pub struct Connection {
     pub dirty: bool,
     /// In the worker's list of connections whose buffered input is to be looked at.
     pub resumed: bool,
+    /// In the worker's queue of connections whose next request waits for room.
+    pub waits: bool,
+    /// When the bytes of `input` came, while the throttler lets them wait.
+    pub arrivals: Option<Box<Arrivals>>,
+    /// Its large requests in process.
+    pub large: Option<Box<LargeRequests>>,
     pub stats: Arc<ConnectionStats>,
 }
 
@@ -68,8 +83,11 @@ impl Connection {
             input: Vec::new(),
             output: Vec::new(),
             written: 0,
+            reply_bytes: 0,
             session: SessionId::NONE,
             attachment: 0,
+            timeout_ms: 0,
+            who: Identities::of_peer(peer.ip()),
             knows_read_only: false,
             pending: 0,
             zxid_last: 0,
@@ -78,6 +96,9 @@ impl Connection {
             touched: false,
             dirty: false,
             resumed: false,
+            waits: false,
+            arrivals: None,
+            large: None,
             stats,
         }
     }
@@ -85,6 +106,16 @@ impl Connection {
     /// Bytes that wait to be written.
     pub fn unwritten(&self) -> usize {
         self.output.len() - self.written
+    }
+
+    /// Whether the client will send nothing more, and what it sent waits.
+    pub fn has_hung_up(&self) -> bool {
+        self.arrivals.as_ref().is_some_and(|arrivals| arrivals.hung_up)
+    }
+
+    /// Whether more waits to be written than any honest client leaves: the newest reply, whatever its size, does not count.
+    pub fn is_beyond_measure(&self) -> bool {
+        OUTPUT_BYTES_MAX < self.unwritten().saturating_sub(self.reply_bytes as usize)
     }
 
     /// Whether the socket is still there.

@@ -14,6 +14,7 @@ use zorilla_proto::code::Code;
 use zorilla_proto::ids::{SessionId, Zxid};
 use zorilla_proto::op::Op;
 
+use crate::auth::Identities;
 use crate::limits::{MAILBOX_BYTES_MAX, MAILBOX_SLICES_MAX, POSTS_MAX};
 use crate::prep::Verdict;
 use crate::sync::{Arc, ArrayQueue, AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
@@ -95,8 +96,20 @@ pub enum Ask {
     },
     /// The end of the session.
     Close,
-    /// The connection is gone. The only ask that is not completed.
+    /// The connection has these identities from now on. Not completed.
+    Identify {
+        /// Which, in the post's identities.
+        at: u32,
+    },
+    /// The connection is gone. Not completed.
     Gone,
+}
+
+impl Ask {
+    /// Whether an item of a delivery answers it.
+    pub fn is_completed(self) -> bool {
+        !matches!(self, Ask::Identify { .. } | Ask::Gone)
+    }
 }
 
 /// Everything one worker asks in one turn.
@@ -110,6 +123,8 @@ pub struct Post {
     pub requests: Vec<Posted>,
     /// Their records.
     pub bytes: Vec<u8>,
+    /// What connections that identified themselves are from then on.
+    pub identities: Vec<Identities>,
     /// Sessions heard of since the last report.
     pub touched: Vec<SessionId>,
     /// Every byte that had arrived by then has been read and counted, ms; 0: no report.
@@ -128,6 +143,7 @@ impl Post {
     pub fn clear(&mut self) {
         self.requests.clear();
         self.bytes.clear();
+        self.identities.clear();
         self.touched.clear();
         self.heard_until_ms = 0;
         self.taken = 0;
@@ -145,10 +161,10 @@ pub enum Item {
         path: Piece,
         /// By which transaction.
         zxid: Zxid,
-        /// Whether its ACL lets clients read it: an event about it is shown to nobody else.
-        node_readable: bool,
+        /// Its ACL, unless it lets everybody read it: an event about it is shown to nobody else.
+        node_acl: Option<Piece>,
         /// The same of its parent, for events about children.
-        parent_readable: bool,
+        parent_acl: Option<Piece>,
     },
     /// A read of `conn` that travelled with a write leaves a watch. Already counted in the worker's interest.
     Watch {
@@ -169,6 +185,21 @@ pub enum Item {
         event: EventType,
         /// Its path.
         path: Piece,
+    },
+    /// Completes a checkWatches or removeWatches that travelled with a write: the answer is in the worker's table.
+    Watches {
+        /// Whose.
+        conn: ConnId,
+        /// Echoed.
+        xid: i32,
+        /// State as of which it is answered.
+        zxid: Zxid,
+        /// Which of the two.
+        op: Op,
+        /// The record.
+        body: Piece,
+        /// When the request was read, ns.
+        arrived_ns: u64,
     },
     /// Completes a request: write or read, success or failure.
     Outcome {
@@ -221,6 +252,8 @@ pub struct Delivery {
     pub items: Vec<Item>,
     /// Bodies and paths.
     pub bytes: Vec<u8>,
+    /// The list of access that was put into the bytes last.
+    pub acl: Option<Piece>,
     /// State after the slice.
     pub applied: Zxid,
     /// When the slice was applied, ns.
@@ -231,6 +264,7 @@ impl Delivery {
     fn clear(&mut self) {
         self.items.clear();
         self.bytes.clear();
+        self.acl = None;
     }
 }
 

@@ -9,34 +9,49 @@
 //! and after everything delivered up to the state it sees was taken; the zxid of a connection's replies never falls; every
 //! posted request is completed once, in the order of its connection.
 
+mod bounds;
+mod bucket;
 mod connection;
 pub mod mailbox;
 mod route;
+#[cfg(test)]
+mod tests;
+mod throttle;
 
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crossbeam::sync::ShardedLockReadGuard;
-use zorilla_proto::client::{ConnectResponse, EventType, ReplyHeader, WatcherEvent, XID_NOTIFICATION};
+use zorilla_proto::client::{
+    ConnectResponse, EventType, ReplyHeader, WatcherEvent, WatcherKind, WatchesRequest, XID_NOTIFICATION,
+};
 use zorilla_proto::code::Code;
 use zorilla_proto::frame;
 use zorilla_proto::ids::{SessionId, Zxid};
+use zorilla_proto::jute::Reader;
+use zorilla_proto::op::Op;
 
+pub use self::bounds::Bounds;
+use self::bounds::idle_until_ms;
 use self::connection::{Connection, Phase};
 use self::mailbox::{Ask, Delivery, Item, Mailbox, Piece, Post, PostBox};
+use crate::auth::{self, Rules};
 use crate::clock::Now;
 use crate::gate::{Gate, State};
 use crate::limits::{
-    CONNECTION_PENDING_MAX, CONNECTIONS_MAX, CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, OUTPUT_BYTES_FAIR,
-    OUTPUT_BYTES_HIGH, OUTPUT_BYTES_MAX, OUTPUT_BYTES_WORKER_MAX, OUTPUT_POOL_BUFFER_BYTES_MAX,
-    OUTPUT_POOL_BUFFERS_MAX, SESSIONLESS_MS_MAX, TOUCHED_PER_POST_MAX,
+    CONNECTION_PENDING_MAX, CONNECTIONS_MAX, CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, FRAME_BYTES_MAX, OUTPUT_BYTES_FAIR,
+    OUTPUT_BYTES_HIGH, OUTPUT_BYTES_KEPT, OUTPUT_BYTES_PER_LOOK, OUTPUT_BYTES_WORKER_MAX, OUTPUT_POOL_BUFFER_BYTES_MAX,
+    OUTPUT_POOL_BUFFERS_MAX, OUTPUT_POOL_BYTES_MAX, SESSIONLESS_MS_MAX, SWEEP_MS_MIN, THROTTLED_INPUT_BYTES_MAX,
+    TOUCHED_PER_POST_MAX, TURN_WORK_BYTES_MAX,
 };
 use crate::ops::four_letter::Word;
-use crate::ops::metrics::{ConnectionStats, INTEREST_READ, INTEREST_WRITE, Stages, WorkerStats};
-use crate::watch::{ConnId, Fired, WatchTable};
+use crate::ops::metrics::{ConnectionStats, Count, INTEREST_READ, INTEREST_WRITE, Stages, WorkerStats};
+use crate::read;
+use crate::watch::{Added, ConnId, Fired, WatchTable};
 
 /// What a worker has to know of the configuration.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The largest request frame.
     pub frame_bytes_max: usize,
@@ -46,6 +61,27 @@ pub struct Settings {
     pub session_timeout_ms_max: u32,
     /// Time between two reports of touched sessions: half a tick.
     pub report_ms: u64,
+    /// Who may do what.
+    pub rules: Arc<Rules>,
+    /// Persistent watches are kept.
+    pub persistent_watches: bool,
+    /// The limits that all workers keep to together.
+    pub bounds: Bounds,
+}
+
+impl Default for Settings {
+    /// Of a server that nobody configured, with ticks of 3,000 ms.
+    fn default() -> Settings {
+        Settings {
+            frame_bytes_max: FRAME_BYTES_MAX,
+            session_timeout_ms_min: 6_000,
+            session_timeout_ms_max: 60_000,
+            report_ms: 1_500,
+            rules: Arc::new(Rules::open()),
+            persistent_watches: true,
+            bounds: Bounds::default(),
+        }
+    }
 }
 
 /// See the module.
@@ -71,19 +107,36 @@ struct Core {
     dirty: Vec<ConnId>,
     /// Connections with input that may be taken now.
     resumed: Vec<ConnId>,
+    /// Bytes in the buffers of connections for what they sent.
+    input_bytes: usize,
+    /// Connections whose next request waits for the throttler, the longest waiting first.
+    waiting: VecDeque<ConnId>,
+    /// The one of them whose turn it is.
+    served: Option<ConnId>,
+    stalled_ms: u64,
+    /// Something was completed since the driver asked for it last.
+    made_room: bool,
+    /// Bytes of the large request that is being looked at; 0: it is none, or it was posted.
+    large_bytes: u64,
     words: Vec<(ConnId, Word)>,
     pool: Vec<Vec<u8>>,
+    /// Their capacity.
+    pool_bytes: usize,
     fired: Vec<Fired>,
     touched: Vec<ConnId>,
     now: Now,
     reported_ms: u64,
-    swept_ms: u64,
+    /// When connections without a session are to be looked at.
+    sweep_ms: u64,
     heard_until_ms: u64,
     listened_ms: u64,
     stopping: bool,
     replica_waits: bool,
-    /// Reads answered at once in this turn.
+    /// Reads answered at once in this turn, and the work they were: see [`TURN_WORK_BYTES_MAX`].
     reads: u64,
+    read_work: usize,
+    /// Output appended since the last look at what all connections hold.
+    unlooked_bytes: usize,
     /// Outcomes taken in this turn and when the last of them was applied, for the last stage.
     outcomes: u64,
     applied_ns: u64,
@@ -117,18 +170,27 @@ impl Worker {
             delivered,
             dirty: Vec::new(),
             resumed: Vec::new(),
+            input_bytes: 0,
+            waiting: VecDeque::new(),
+            served: None,
+            stalled_ms: 0,
+            made_room: false,
+            large_bytes: 0,
             words: Vec::new(),
             pool: Vec::new(),
+            pool_bytes: 0,
             fired: Vec::new(),
             touched: Vec::new(),
             now: Now { mono_ns: 0, wall_ms: 0 },
             reported_ms: 0,
-            swept_ms: 0,
+            sweep_ms: 0,
             heard_until_ms: 0,
             listened_ms: 0,
             stopping: false,
             replica_waits: false,
             reads: 0,
+            read_work: 0,
+            unlooked_bytes: 0,
             outcomes: 0,
             applied_ns: 0,
             stages: Stages::default(),
@@ -171,6 +233,9 @@ impl Worker {
         if self.core.resumed.is_empty() {
             self.core.resumed = resumed;
         }
+        if !self.core.waiting.is_empty() {
+            self.core.serve_waiting(gate);
+        }
     }
 
     /// The sockets were asked at this time, before the turn began. What arrived since may wait unannounced, so a report must
@@ -193,7 +258,23 @@ impl Worker {
     /// The client will send nothing more. It may still read: what it asked for is answered first.
     pub fn hung_up(&mut self, conn: ConnId) {
         if self.core.connections[conn.0 as usize].phase != Phase::Ending {
-            self.core.end(conn);
+            self.core.stats.count(Count::ConnectionDrop);
+            let connection = &mut self.core.connections[conn.0 as usize];
+            if connection.waits {
+                self.core.orphan(conn);
+            } else if connection.resumed {
+                // Whole requests were read already and are taken when there is room for them.
+                connection.arrivals.get_or_insert_default().hung_up = true;
+            } else {
+                self.core.end(conn);
+            }
+        }
+    }
+
+    /// The socket broke: [`Worker::lost`] follows.
+    pub fn broke(&mut self, conn: ConnId) {
+        if self.core.connections[conn.0 as usize].is_alive() {
+            self.core.stats.count(Count::ConnectionDrop);
         }
     }
 
@@ -213,9 +294,24 @@ impl Worker {
         self.core.drain();
     }
 
-    /// When the next report of touched sessions is due, ms.
-    pub fn next_report_ms(&self) -> u64 {
-        self.core.reported_ms + self.core.settings.report_ms
+    /// When the next turn is due although nothing happens, ms: to report touched sessions, to close connections that
+    /// never open one, to look after requests that wait.
+    pub fn deadline_ms(&self) -> u64 {
+        let core = &self.core;
+        let due_ms = (core.reported_ms + core.settings.report_ms).min(core.sweep_ms);
+        match core.settings.bounds.throttle {
+            Some(throttle) if !core.waiting.is_empty() => due_ms.min(core.now.mono_ms() + throttle.stall_ms),
+            _ => due_ms,
+        }
+    }
+
+    /// Other workers whose requests wait for room of which this one just made some, a bit each.
+    pub fn waiters_elsewhere(&mut self) -> u64 {
+        if std::mem::take(&mut self.core.made_room) {
+            self.core.settings.bounds.waiters() & !(1 << self.core.index)
+        } else {
+            0
+        }
     }
 
     /// Whether [`Worker::written`] has something to measure.
@@ -263,7 +359,7 @@ impl Worker {
     /// Whether the driver is to close the socket now, and then to call [`Worker::lost`].
     pub fn is_finished(&self, conn: ConnId) -> bool {
         let connection = &self.core.connections[conn.0 as usize];
-        connection.is_finished() || (connection.is_alive() && self.core.holds_too_much(connection.unwritten()))
+        connection.is_finished() || (connection.is_alive() && self.core.holds_too_much(connection))
     }
 
     /// The next four-letter word that the driver is to answer with [`Worker::answer_word`].
@@ -282,7 +378,7 @@ impl Worker {
         }
     }
 
-    /// Whether it takes nothing from any socket until the replica has caught up.
+    /// Whether it takes nothing from any socket until the replica has caught up, or in this turn.
     pub fn is_short(&self) -> bool {
         !self.core.has_credit()
     }
@@ -290,7 +386,8 @@ impl Worker {
     /// Whether this connection is not read because of what the replica has not done yet: what waits in its socket was not
     /// heard, and that is not its client's fault.
     pub fn waits_for_replica(&self, conn: ConnId) -> bool {
-        self.core.connections[conn.0 as usize].pending >= CONNECTION_PENDING_MAX
+        let connection = &self.core.connections[conn.0 as usize];
+        CONNECTION_PENDING_MAX <= connection.pending || connection.waits || self.core.is_crowded_out(connection)
     }
 
     /// The socket takes bytes again.
@@ -306,6 +403,7 @@ impl Worker {
             // A post that was handed back leaves as soon as there is room.
             || (!self.core.post.is_empty() && self.core.postbox.has_room())
             || self.core.resumed.iter().any(|conn| self.core.wants_input(*conn))
+            || (!self.core.waiting.is_empty() && !self.core.settings.bounds.is_full())
             || !self.core.dirty.is_empty()
             || !self.core.words.is_empty()
     }
@@ -344,6 +442,10 @@ impl Worker {
 impl Core {
     fn wants_input(&self, conn: ConnId) -> bool {
         let connection = &self.connections[conn.0 as usize];
+        if connection.waits {
+            // Read on, so that it is known when the next requests came, and that the client is still there.
+            return connection.input.len() < THROTTLED_INPUT_BYTES_MAX && !connection.has_hung_up();
+        }
         match connection.phase {
             Phase::Handshake => !self.stopping && self.has_credit(),
             // Read to see the end of the socket; what comes is thrown away.
@@ -353,27 +455,40 @@ impl Core {
                     && self.has_credit()
                     && connection.unwritten() < OUTPUT_BYTES_HIGH
                     && connection.pending < CONNECTION_PENDING_MAX
+                    && !self.is_crowded_out(connection)
             }
             Phase::Connecting | Phase::Dead | Phase::Free => false,
         }
     }
 
-    /// Whether a connection with this much to write is to be closed for the memory that it takes.
-    fn holds_too_much(&self, unwritten: usize) -> bool {
+    /// Whether a connection is not read because it has requests in process, and the server has too many.
+    fn is_crowded_out(&self, connection: &Connection) -> bool {
+        0 < connection.pending && self.settings.bounds.is_crowded()
+    }
+
+    /// Whether a connection is to be closed for the memory that its output takes.
+    fn holds_too_much(&self, connection: &Connection) -> bool {
+        let unwritten = connection.unwritten();
         if unwritten <= OUTPUT_BYTES_FAIR {
             return false;
         }
         // Summed up only for the few that are this slow: the bound itself keeps them few.
         let all = || self.connections.iter().map(Connection::unwritten).sum::<usize>();
-        OUTPUT_BYTES_MAX < unwritten || OUTPUT_BYTES_WORKER_MAX < all()
+        connection.is_beyond_measure() || OUTPUT_BYTES_WORKER_MAX < all()
     }
 
     fn has_credit(&self) -> bool {
-        0 < self.credits && self.post.bytes.len() + self.postbox.bytes() < CREDIT_BYTES_MAX
+        0 < self.credits
+            && self.post.bytes.len() + self.postbox.bytes() < CREDIT_BYTES_MAX
+            && self.read_work < TURN_WORK_BYTES_MAX
     }
 
     /// Appends one reply.
     fn reply(&mut self, conn: ConnId, xid: i32, zxid: Zxid, code: Code, body: &[u8]) {
+        if self.connections[conn.0 as usize].abandoned {
+            // Nobody will read it.
+            return;
+        }
         self.ready_output(conn);
         let output = &mut self.connections[conn.0 as usize].output;
         let mark = frame::begin(output);
@@ -385,15 +500,54 @@ impl Core {
         self.replied(conn, zxid, mark);
     }
 
+    /// Appends a reply that does not wait for its turn and says nothing about the state: its zxid is 0.
+    fn reply_at_once(&mut self, conn: ConnId, xid: i32, code: Code, body: &[u8]) {
+        self.ready_output(conn);
+        let connection = &mut self.connections[conn.0 as usize];
+        let mark = frame::begin(&mut connection.output);
+        ReplyHeader { xid, zxid: 0, code: code.raw() }.encode(&mut connection.output);
+        connection.output.extend_from_slice(body);
+        frame::end(&mut connection.output, mark);
+        connection.stats.add_sent();
+        self.stats.add_sent((self.connections[conn.0 as usize].output.len() - mark) as u64);
+        self.mark_dirty(conn);
+    }
+
+    /// Output has grown. From time to time, also in the middle of a delivery, it is asked whether all connections together
+    /// hold too much: then those that hold the most are let go. A few bytes of one client's multi can become gigabytes of
+    /// events for a thousand others, and no client may make this server keep them.
+    fn appended(&mut self, bytes: usize) {
+        self.unlooked_bytes += bytes;
+        if self.unlooked_bytes < OUTPUT_BYTES_PER_LOOK {
+            return;
+        }
+        self.unlooked_bytes = 0;
+        let all: usize = self.connections.iter().map(Connection::unwritten).sum();
+        if all <= OUTPUT_BYTES_WORKER_MAX {
+            return;
+        }
+        let holders = self.connections.iter().filter(|connection| OUTPUT_BYTES_KEPT < connection.unwritten()).count();
+        let share = (OUTPUT_BYTES_WORKER_MAX / 2 / holders.max(1)).max(OUTPUT_BYTES_KEPT);
+        for slot in 0..self.connections.len() {
+            if share < self.connections[slot].unwritten() {
+                self.abandon(ConnId(slot as u32));
+            }
+        }
+    }
+
     /// Counts a reply that was appended at `mark`, and checks the promise about its zxid.
     fn replied(&mut self, conn: ConnId, zxid: Zxid, mark: usize) {
         let connection = &mut self.connections[conn.0 as usize];
         let zxid = zxid.raw() as i64;
         assert!(connection.zxid_last <= zxid, "zxid of replies falls from {:#x} to {zxid:#x}", connection.zxid_last);
         connection.zxid_last = zxid;
+        // A frame is no longer than 31 bits say.
+        let bytes = connection.output.len() - mark;
+        connection.reply_bytes = bytes as u32;
         connection.stats.add_sent();
-        self.stats.add_sent((connection.output.len() - mark) as u64);
+        self.stats.add_sent(bytes as u64);
         self.mark_dirty(conn);
+        self.appended(bytes);
     }
 
     /// Gives a connection a buffer of the pool before its first reply.
@@ -402,6 +556,7 @@ impl Core {
         if connection.output.capacity() == 0
             && let Some(buffer) = self.pool.pop()
         {
+            self.pool_bytes -= buffer.capacity();
             connection.output = buffer;
         }
     }
@@ -429,14 +584,24 @@ impl Core {
         if !waits {
             connection.written = 0;
             let mut buffer = std::mem::take(&mut connection.output);
-            if self.pool.len() < OUTPUT_POOL_BUFFERS_MAX && buffer.capacity() <= OUTPUT_POOL_BUFFER_BYTES_MAX {
+            let capacity = buffer.capacity();
+            if self.pool.len() < OUTPUT_POOL_BUFFERS_MAX
+                && capacity <= OUTPUT_POOL_BUFFER_BYTES_MAX
+                && self.pool_bytes + capacity <= OUTPUT_POOL_BYTES_MAX
+            {
                 buffer.clear();
+                self.pool_bytes += capacity;
                 self.pool.push(buffer);
             }
-        } else if OUTPUT_BYTES_HIGH < connection.written {
-            // What was written is given up once it is worth the move of the rest.
+        } else if OUTPUT_BYTES_HIGH < connection.written && connection.unwritten() / 4 <= connection.written {
+            // What was written is given up once it is worth the move of the rest: whatever piles up, each byte of it is
+            // moved a few times at most, and the buffer is not much longer than what waits.
             connection.output.drain(..connection.written);
             connection.written = 0;
+            let bytes = connection.output.len();
+            if 2 * bytes + OUTPUT_BYTES_HIGH < connection.output.capacity() {
+                connection.output.shrink_to(bytes);
+            }
         }
         if connection.is_finished() {
             self.mark_dirty(conn);
@@ -444,6 +609,7 @@ impl Core {
     }
 
     fn finish(&mut self, heard_all: bool) -> bool {
+        self.read_work = 0;
         let now_ms = self.now.mono_ms();
         if heard_all {
             self.heard_until_ms = self.listened_ms;
@@ -453,8 +619,7 @@ impl Core {
             self.report();
             self.publish_counts();
         }
-        if self.swept_ms + SESSIONLESS_MS_MAX / 10 <= now_ms {
-            self.swept_ms = now_ms;
+        if self.sweep_ms <= now_ms {
             self.sweep(now_ms);
         }
         if self.post.is_empty() {
@@ -481,6 +646,10 @@ impl Core {
         let connecting = self.connections.iter().filter(|connection| connection.phase == Phase::Connecting);
         let waits_since_ms = connecting.map(|connection| connection.since_ms).min().unwrap_or(u64::MAX);
         self.post.heard_until_ms = self.heard_until_ms.min(waits_since_ms);
+        for at in 0..self.waiting.len() {
+            // The throttler keeps its requests waiting: that is no silence of the client.
+            self.touch(self.waiting[at]);
+        }
         while self.post.touched.len() < TOUCHED_PER_POST_MAX
             && let Some(conn) = self.touched.pop()
         {
@@ -502,15 +671,25 @@ impl Core {
         self.stats.publish(&self.stages);
     }
 
-    /// Closes connections that did not finish their handshake in time.
+    /// Closes connections that did not finish their handshake in time, or that do not take their last bytes.
     fn sweep(&mut self, now_ms: u64) {
+        let sessionless_ms = self.settings.bounds.sessionless_ms;
+        // Who connects from now on has at least this long.
+        let mut next_ms = now_ms + sessionless_ms.min(SESSIONLESS_MS_MAX);
         for slot in 0..self.connections.len() {
             let connection = &self.connections[slot];
-            let waits = matches!(connection.phase, Phase::Handshake | Phase::Ending) && connection.pending == 0;
-            if waits && connection.since_ms + SESSIONLESS_MS_MAX <= now_ms {
+            let until_ms = match connection.phase {
+                Phase::Handshake if !connection.waits => idle_until_ms(connection.since_ms, sessionless_ms),
+                Phase::Ending if connection.pending == 0 => connection.since_ms + SESSIONLESS_MS_MAX,
+                _ => continue,
+            };
+            if until_ms <= now_ms {
                 self.abandon(ConnId(slot as u32));
+            } else {
+                next_ms = next_ms.min(until_ms);
             }
         }
+        self.sweep_ms = next_ms.max(now_ms + SWEEP_MS_MIN);
     }
 
     fn drain(&mut self) {
@@ -527,15 +706,17 @@ impl Core {
 
     fn item(&mut self, item: &Item, delivery: &Delivery) {
         match *item {
-            Item::Changed { change, path, zxid, node_readable, parent_readable } => {
+            Item::Changed { change, path, zxid, node_acl, parent_acl } => {
                 let path = text(path, delivery);
                 let mut fired = std::mem::take(&mut self.fired);
                 let consumed = self.watches.fire(change, path, zxid, &mut fired);
                 self.mailbox.interest.lower_consumed(path, consumed);
                 for event in fired.drain(..) {
                     // Consumed, but not shown to who may not read the znode it is about (`semantics.md` 12.4).
-                    let readable = if event.on_parent { parent_readable } else { node_readable };
-                    if readable {
+                    let acl = if event.on_parent { parent_acl } else { node_acl };
+                    let who = &self.connections[event.conn.0 as usize].who;
+                    let readable = |acl: Piece| self.settings.rules.allows(acl.of(&delivery.bytes), auth::READ, who);
+                    if acl.is_none_or(readable) {
                         self.notify(event.conn, zxid.raw() as i64, event.event, event.path(path));
                     }
                 }
@@ -544,10 +725,23 @@ impl Core {
             Item::Watch { conn, kind, path, zxid } => {
                 let path = text(path, delivery);
                 let alive = self.connections[conn.0 as usize].is_alive();
-                if !alive || !self.watches.add(kind, path, conn, zxid) {
+                let added = if alive { self.watches.add(kind, path, conn, zxid) } else { Added::Known };
+                if added != Added::New {
                     // Counted by the replica for a watch that there is not.
                     self.mailbox.interest.lower(kind, path);
                 }
+                if added == Added::Refused {
+                    self.watched_too_much(conn);
+                }
+            }
+            Item::Watches { conn, xid, zxid, op, body, arrived_ns } => {
+                self.complete(conn);
+                if self.connections[conn.0 as usize].is_alive() {
+                    let code = self.answer_watches(conn, op, body.of(&delivery.bytes));
+                    self.reply(conn, xid, zxid, code, &[]);
+                    self.stats.add_latency_ms(self.now.mono_ns.saturating_sub(arrived_ns) / 1_000_000, 1);
+                }
+                self.settle(conn);
             }
             Item::Event { conn, event, path } => self.notify(conn, -1, event, text(path, delivery)),
             Item::Outcome { conn, xid, zxid, code, body, write, last, arrived_ns } => {
@@ -560,6 +754,12 @@ impl Core {
                     }
                     self.reply(conn, xid, zxid, code, body.of(&delivery.bytes));
                     self.stats.add_latency_ms(self.now.mono_ns.saturating_sub(arrived_ns) / 1_000_000, 1);
+                    if self.connections[conn.0 as usize].is_beyond_measure() {
+                        // Not only when it is written next: reads that travel with writes come whether it reads or not.
+                        self.abandon(conn);
+                    }
+                } else {
+                    self.stats.count(Count::StaleReplies);
                 }
                 self.settle(conn);
             }
@@ -597,11 +797,60 @@ impl Core {
         }
     }
 
+    /// checkWatches and removeWatches: what this worker's table says.
+    fn answer_watches(&mut self, conn: ConnId, op: Op, record: &[u8]) -> Code {
+        let Ok(request) = WatchesRequest::decode(&mut Reader::new(record)) else { return Code::MarshallingError };
+        let path = match request.path.as_deref() {
+            Some(path) => path,
+            None if self.settings.persistent_watches => read::NO_PATH,
+            // Its table has no place for that.
+            None => return Code::MarshallingError,
+        };
+        let asked = match WatcherKind::from_raw(request.kind) {
+            // A watch manager that keeps no persistent watches does not know these.
+            Some(WatcherKind::Persistent | WatcherKind::PersistentRecursive) | None
+                if !self.settings.persistent_watches =>
+            {
+                return Code::MarshallingError;
+            }
+            None => return Code::MarshallingError,
+            Some(asked) => asked,
+        };
+        let found = match op {
+            Op::CheckWatches => self.watches.has(asked, path, conn),
+            _ => {
+                let Core { watches, mailbox, .. } = self;
+                watches.remove(asked, path, conn, &mut |kind| mailbox.interest.lower(kind, path))
+            }
+        };
+        if found { Code::Ok } else { Code::NoWatcher }
+    }
+
+    /// A watch was refused. The client must not wait for its event, so it loses its connection, as it would lose one to a
+    /// server that died: it comes back and asks again.
+    fn watched_too_much(&mut self, conn: ConnId) {
+        let peer = self.connections[conn.0 as usize].peer;
+        tracing::warn!(
+            "closing the connection of {peer}: it, or all clients together, watch more than fits the limits"
+        );
+        self.abandon(conn);
+    }
+
     /// One posted request has been completed.
     fn complete(&mut self, conn: ConnId) {
         let connection = &mut self.connections[conn.0 as usize];
         connection.pending = connection.pending.checked_sub(1).expect("a request was completed twice");
         connection.stats.set_queued(u64::from(connection.pending));
+        if let Some(large) = &mut connection.large {
+            if let Some(bytes) = large.completed() {
+                self.settings.bounds.release_large(bytes);
+            }
+            if large.is_empty() {
+                connection.large = None;
+            }
+        }
+        self.settings.bounds.left();
+        self.made_room = true;
         self.credits = (self.credits + 1).min(CREDIT_REQUESTS_MAX);
         if connection.phase == Phase::Dead && connection.pending == 0 {
             self.release(conn);
@@ -624,6 +873,7 @@ impl Core {
             }
             connection.session = session;
             connection.attachment = attachment;
+            connection.timeout_ms = timeout_ms;
             let password = session.password();
             ConnectResponse { timeout_ms: timeout_ms as i32, session, password, read_only }
         };
@@ -640,7 +890,8 @@ impl Core {
 
     /// Appends one watch event.
     fn notify(&mut self, conn: ConnId, zxid: i64, event: EventType, path: &str) {
-        if !self.connections[conn.0 as usize].is_alive() {
+        let connection = &self.connections[conn.0 as usize];
+        if !connection.is_alive() || connection.abandoned {
             return;
         }
         self.ready_output(conn);
@@ -649,6 +900,7 @@ impl Core {
         connection.stats.add_sent();
         self.stats.add_sent(bytes as u64);
         self.mark_dirty(conn);
+        self.appended(bytes);
     }
 
     /// Takes nothing more from this connection; it is closed once everything under way is answered and written.
@@ -657,7 +909,9 @@ impl Core {
         if connection.is_alive() {
             connection.phase = Phase::Ending;
             connection.since_ms = self.now.mono_ms();
-            connection.input = Vec::new();
+            self.input_bytes -= std::mem::take(&mut connection.input).len();
+            connection.waits = false;
+            connection.arrivals = None;
             self.mark_dirty(conn);
         }
     }
@@ -708,7 +962,9 @@ impl Core {
             self.post.touched.push(connection.session);
         }
         connection.phase = Phase::Dead;
-        connection.input = Vec::new();
+        self.input_bytes -= std::mem::take(&mut connection.input).len();
+        connection.waits = false;
+        connection.arrivals = None;
         connection.output = Vec::new();
         connection.written = 0;
         connection.unimplemented = None;

@@ -3,22 +3,27 @@
 //! Reads of a session with nothing under way are answered here, under the gate; everything else becomes a request in the post
 //! of the turn, or ends the connection.
 
-use zorilla_proto::client::{ConnectRequest, EventType, ReplyHeader, RequestHeader, XID_PING};
+use zorilla_proto::client::{AuthPacket, ConnectRequest, EventType, ReplyHeader, RequestHeader, SaslToken, XID_PING};
 use zorilla_proto::code::Code;
 use zorilla_proto::frame::{self, Framed};
 use zorilla_proto::ids::{SessionId, Zxid};
 use zorilla_proto::jute::Reader;
+use zorilla_proto::limits::FRAME_HEADER_BYTES;
 use zorilla_proto::op::Op;
 
+use super::bucket::Asked;
 use super::connection::{Connection, Phase};
 use super::mailbox::{Ask, Mailbox, Piece, Posted};
-use super::{Core, Guard, append_event};
+use super::throttle::Admit;
+use super::{Core, Guard, Settings, append_event};
+use crate::auth::{AuthOutcome, KEY_PATH};
 use crate::gate::{Gate, State};
+use crate::limits::{INPUT_BYTES_FAIR, INPUT_BYTES_WORKER_MAX, INPUT_SPARE_BYTES_MAX};
 use crate::ops::four_letter::Word;
-use crate::ops::metrics::WorkerStats;
+use crate::ops::metrics::{ConnectionStats, Count, WorkerStats};
 use crate::prep;
-use crate::read;
-use crate::watch::{ConnId, WatchKind, WatchTable};
+use crate::read::{self, Asker};
+use crate::watch::{Added, ConnId, WatchKind, WatchTable};
 
 impl Core {
     pub(super) fn input(&mut self, gate: &Gate, conn: ConnId, bytes: &[u8]) {
@@ -29,26 +34,62 @@ impl Core {
         }
         self.stats.add_received_bytes(bytes.len() as u64);
         if !connection.input.is_empty() {
-            connection.input.extend_from_slice(bytes);
-            return self.take_buffered(gate, conn);
+            self.keep(conn, bytes);
+            let connection = &self.connections[conn.0 as usize];
+            if !connection.waits && !connection.input.is_empty() {
+                self.take_buffered(gate, conn);
+            }
+            return;
         }
         let taken = self.take(gate, conn, bytes);
+        if taken < bytes.len() && self.connections[conn.0 as usize].is_alive() {
+            self.keep(conn, &bytes[taken..]);
+        }
+    }
+
+    /// Puts bytes into a connection's own buffer.
+    fn keep(&mut self, conn: ConnId, bytes: &[u8]) {
         let connection = &mut self.connections[conn.0 as usize];
-        if taken < bytes.len() && connection.is_alive() {
-            connection.input.extend_from_slice(&bytes[taken..]);
+        connection.input.extend_from_slice(bytes);
+        self.input_bytes += bytes.len();
+        if INPUT_BYTES_WORKER_MAX < self.input_bytes && INPUT_BYTES_FAIR < connection.input.len() {
+            let peer = connection.peer;
+            tracing::warn!(
+                "closing the connection of {peer}: too many bytes of unfinished requests wait for their end"
+            );
+            return self.abandon(conn);
+        }
+        if self.settings.bounds.throttle.is_some() {
+            connection.arrivals.get_or_insert_default().add(bytes.len(), self.now.mono_ms());
         }
     }
 
     /// Takes what waits in a connection's own buffer.
     pub(super) fn take_buffered(&mut self, gate: &Gate, conn: ConnId) {
         let mut input = std::mem::take(&mut self.connections[conn.0 as usize].input);
+        self.input_bytes -= input.len();
         let taken = self.take(gate, conn, &input);
         let connection = &mut self.connections[conn.0 as usize];
-        if !connection.is_alive() || taken == input.len() {
+        if !connection.is_alive() || connection.phase == Phase::Ending {
+            return;
+        }
+        if let Some(arrivals) = &mut connection.arrivals {
+            arrivals.take(taken);
+            if arrivals.hung_up && !connection.waits && !connection.resumed {
+                // What is left is no whole request, and none will come.
+                return self.end(conn);
+            }
+        }
+        if taken == input.len() {
             // Dropped rather than kept: an idle connection holds no buffer.
+            connection.arrivals = None;
             return;
         }
         input.drain(..taken);
+        if INPUT_SPARE_BYTES_MAX < input.capacity() - input.len() {
+            input.shrink_to_fit();
+        }
+        self.input_bytes += input.len();
         connection.input = input;
     }
 
@@ -80,16 +121,42 @@ impl Core {
             }
             match frame::split(rest, self.settings.frame_bytes_max) {
                 Framed::Complete { payload, consumed } => {
+                    let mut throttled = false;
+                    if self.settings.bounds.throttle.is_some() {
+                        match self.admit(conn, payload, taken + consumed) {
+                            Admit::Now { throttled: late } => throttled = late,
+                            Admit::Later => return taken,
+                            Admit::Never => return bytes.len(),
+                        }
+                    }
                     taken += consumed;
+                    if !self.has_room_for(payload.len() as u64) {
+                        drop(guard.take());
+                        self.too_large(conn, payload.len());
+                        return bytes.len();
+                    }
                     self.connections[conn.0 as usize].stats.add_received();
                     self.stats.add_received();
                     if phase == Phase::Handshake {
                         self.handshake(gate, conn, payload);
                     } else {
-                        self.request(gate, &mut guard, conn, payload);
+                        self.request(gate, &mut guard, conn, payload, throttled);
+                    }
+                    if self.large_bytes != 0 {
+                        // Answered at once, or refused.
+                        self.settings.bounds.release_large(std::mem::take(&mut self.large_bytes));
                     }
                 }
-                Framed::Partial { .. } => return taken,
+                Framed::Partial { needed } => {
+                    // What will not be taken is not waited for.
+                    let payload = (rest.len() + needed).saturating_sub(FRAME_HEADER_BYTES);
+                    if FRAME_HEADER_BYTES <= rest.len() && self.is_too_large(payload as u64) {
+                        drop(guard.take());
+                        self.too_large(conn, payload);
+                        return bytes.len();
+                    }
+                    return taken;
+                }
                 Framed::Bad(error) => {
                     // A log line is a system call, and the gate is not held across one.
                     drop(guard.take());
@@ -124,6 +191,13 @@ impl Core {
     fn handshake(&mut self, gate: &Gate, conn: ConnId, payload: &[u8]) {
         let Ok(request) = ConnectRequest::decode(&mut Reader::new(payload)) else { return self.abandon(conn) };
         let peer = self.connections[conn.0 as usize].peer;
+        let asked = if request.session == SessionId::NONE { Asked::Global } else { Asked::Renewed };
+        if !self.settings.bounds.admits_session(asked, self.now.mono_ms()) {
+            self.stats.count(Count::ConnectionRejected);
+            tracing::debug!("closing the connection of {peer}: the connection throttle has no token for it");
+            return self.abandon(conn);
+        }
+        self.stats.count(Count::ConnectionRequest);
         let applied = gate.read().applied;
         // A negative one is behind everything, as in the reference.
         if (applied.raw() as i64) < request.last_zxid_seen.raw() as i64 {
@@ -144,6 +218,7 @@ impl Core {
         connection.knows_read_only = request.read_only.is_some();
         let session = request.session;
         if session == SessionId::NONE {
+            self.identify(conn);
             return self.post(conn, 0, Ask::Open { timeout_ms }, &[]);
         }
         // Checked before anything happens to the session: in the reference a wrong password still throws out the rightful
@@ -152,35 +227,130 @@ impl Core {
             return self.answer_session(conn, SessionId::NONE, 0, 0);
         }
         connection.session = session;
+        self.stats.count(Count::ConnectionRevalidate);
         // It came back in time, even if the replica gets to the resume only later.
         self.post.touched.push(session);
+        self.identify(conn);
         self.post(conn, 0, Ask::Resume { timeout_ms }, &[]);
     }
 
     /// One request of an open connection. `guard`: the gate, once a read of these bytes needed it.
-    fn request<'g>(&mut self, gate: &'g Gate, guard: &mut Option<Guard<'g>>, conn: ConnId, payload: &[u8]) {
+    /// `throttled`: it waited too long to be executed.
+    fn request<'g>(
+        &mut self,
+        gate: &'g Gate,
+        guard: &mut Option<Guard<'g>>,
+        conn: ConnId,
+        payload: &[u8],
+        throttled: bool,
+    ) {
         let mut reader = Reader::new(payload);
         let Ok(RequestHeader { xid, op }) = RequestHeader::decode(&mut reader) else { return self.abandon(conn) };
         let body = reader.remaining();
-        self.touch(conn);
         let served = Op::from_raw(op).filter(|op| op.from_client());
         match served {
+            Some(Op::Auth) => return self.authenticate(gate, guard, conn, xid, body),
+            Some(Op::Sasl) => return self.sasl(conn, xid, body),
+            _ => {}
+        }
+        if !self.settings.rules.satisfies_enforced(&self.connections[conn.0 as usize].who) {
+            self.reply_at_once(conn, xid, Code::SessionClosedRequireSaslAuth, &[]);
+            return self.end(conn);
+        }
+        self.touch(conn);
+        match served {
+            // As in the reference: these keep a session alive, or end it.
+            Some(op) if throttled && !matches!(op, Op::Ping | Op::CloseSession) => {
+                self.stats.count(Count::ThrottledOps);
+                self.answer(gate, guard, conn, xid, Code::ThrottledOp);
+            }
             Some(op) if read::answers(op) => self.read(gate, guard, conn, xid, op, body),
-            Some(op @ (Op::Create | Op::Create2 | Op::Delete | Op::SetData)) => match prep::examine(op, body) {
-                Some(verdict) => self.post(conn, xid, Ask::Write { op, verdict }, body),
-                None => self.answer(gate, guard, conn, xid, Code::MarshallingError),
-            },
+            Some(op @ (Op::CheckWatches | Op::RemoveWatches)) => self.watches(gate, guard, conn, xid, op, body),
+            Some(
+                op @ (Op::Create
+                | Op::Create2
+                | Op::CreateContainer
+                | Op::CreateTtl
+                | Op::Delete
+                | Op::DeleteContainer
+                | Op::SetData
+                | Op::SetAcl
+                | Op::Multi
+                | Op::Reconfig),
+            ) => {
+                let who = &self.connections[conn.0 as usize].who;
+                match prep::examine(op, body, &self.settings.rules, who) {
+                    Some(verdict) => self.post(conn, xid, Ask::Write { op, verdict }, body),
+                    None => self.answer(gate, guard, conn, xid, Code::MarshallingError),
+                }
+            }
             Some(Op::CloseSession) => {
                 self.post(conn, xid, Ask::Close, &[]);
                 self.end(conn);
             }
-            // Unknown, internal, or not served yet (`docs/compatibility.md`).
+            // Unknown, or internal.
             _ => {
                 self.connections[conn.0 as usize].unimplemented = Some(xid);
                 self.end(conn);
                 self.settle(conn);
             }
         }
+    }
+
+    /// A credential. Answered when it is read, ahead of whatever is under way, and for everything that is read after it.
+    fn authenticate<'g>(&mut self, gate: &'g Gate, guard: &mut Option<Guard<'g>>, conn: ConnId, xid: i32, body: &[u8]) {
+        let Ok(packet) = AuthPacket::decode(&mut Reader::new(body)) else { return self.abandon(conn) };
+        let scheme = packet.scheme.as_deref();
+        let rules = self.settings.rules.clone();
+        let before = self.connections[conn.0 as usize].who.clone();
+        let outcome = if rules.needs_key(scheme) {
+            let state = self.enter(gate, guard);
+            let key = state.tree.find(KEY_PATH).map(|node| node.data().unwrap_or_default());
+            let mut who = self.connections[conn.0 as usize].who.clone();
+            let outcome = rules.authenticate_by_key(&mut who, packet.auth, key);
+            self.connections[conn.0 as usize].who = who;
+            outcome
+        } else {
+            let connection = &mut self.connections[conn.0 as usize];
+            rules.authenticate(&mut connection.who, scheme, packet.auth, connection.peer.ip())
+        };
+        if !self.connections[conn.0 as usize].is_alive() {
+            // What was delivered meanwhile ended it.
+            return;
+        }
+        match outcome {
+            AuthOutcome::Ok => {
+                if self.connections[conn.0 as usize].who != before {
+                    // Only what is new, of which there is a bound: the replica is not told the same a million times.
+                    self.identify(conn);
+                }
+                self.reply_at_once(conn, xid, Code::Ok, &[]);
+            }
+            AuthOutcome::Failed => {
+                self.reply_at_once(conn, xid, Code::AuthFailed, &[]);
+                self.end(conn);
+            }
+            AuthOutcome::CloseSilently => self.abandon(conn),
+        }
+    }
+
+    /// No mechanism of SASL is configured: every token is answered with none, and gives no identity.
+    fn sasl(&mut self, conn: ConnId, xid: i32, body: &[u8]) {
+        match SaslToken::decode(&mut Reader::new(body)) {
+            Ok(SaslToken { token: Some(_) }) => {
+                let mut none = Vec::new();
+                SaslToken { token: None }.encode(&mut none);
+                self.reply_at_once(conn, xid, Code::Ok, &none);
+            }
+            _ => self.abandon(conn),
+        }
+    }
+
+    /// Tells the replica what a connection has proved of itself, ahead of the next request.
+    fn identify(&mut self, conn: ConnId) {
+        let at = self.post.identities.len() as u32;
+        self.post.identities.push(self.connections[conn.0 as usize].who.clone());
+        self.post(conn, 0, Ask::Identify { at }, &[]);
     }
 
     pub(super) fn touch(&mut self, conn: ConnId) {
@@ -195,7 +365,12 @@ impl Core {
     pub(super) fn post(&mut self, conn: ConnId, xid: i32, ask: Ask, body: &[u8]) {
         let connection = &mut self.connections[conn.0 as usize];
         let (session, attachment) = (connection.session, connection.attachment);
-        if !matches!(ask, Ask::Gone) {
+        if ask.is_completed() {
+            if self.large_bytes != 0 {
+                let bytes = std::mem::take(&mut self.large_bytes);
+                connection.large.get_or_insert_default().posted(connection.pending, bytes);
+            }
+            self.settings.bounds.entered();
             connection.pending += 1;
             connection.stats.set_queued(u64::from(connection.pending));
             // `wants_input` was asked before the request was taken; resumes and closes are bounded by their connections.
@@ -234,24 +409,57 @@ impl Core {
         assert_eq!(self.connections[conn.0 as usize].pending, 0, "a read overtakes a request of its own session");
         let zxid = state.applied;
         self.ready_output(conn);
-        let Core { connections, watches, mailbox, stats, .. } = self;
+        let Core { connections, watches, mailbox, stats, settings, .. } = self;
         let connection = &mut connections[conn.0 as usize];
-        let mut sink = AtOnce { connection, watches, mailbox, stats, conn, zxid };
+        let Connection { session, who, output, stats: own_stats, .. } = connection;
+        let Settings { rules, persistent_watches, .. } = settings;
+        let asker = Asker { session: *session, who, rules, persistent_watches: *persistent_watches };
+        let mut sink = AtOnce { output, own_stats, watches, mailbox, stats, conn, zxid, refused: false, work: 0 };
         // Events of a setWatches stand ahead of its reply; nothing else has any.
-        let early = (op == Op::SetWatches).then(|| read::read(op, body, &state.tree, &mut sink));
-        let mark = frame::begin(&mut sink.connection.output);
-        let header = sink.connection.output.len();
-        ReplyHeader { xid, zxid: zxid.raw() as i64, code: 0 }.encode(&mut sink.connection.output);
-        let at = sink.connection.output.len();
-        let code = early.unwrap_or_else(|| read::read(op, body, &state.tree, &mut sink));
+        let early = read::sends_events(op).then(|| read::read(op, body, &state.tree, &asker, &mut sink));
+        let mark = frame::begin(sink.output);
+        let header = sink.output.len();
+        ReplyHeader { xid, zxid: zxid.raw() as i64, code: 0 }.encode(sink.output);
+        let at = sink.output.len();
+        let code = early.unwrap_or_else(|| read::read(op, body, &state.tree, &asker, &mut sink));
         if code != Code::Ok {
-            sink.connection.output.truncate(header);
-            ReplyHeader { xid, zxid: zxid.raw() as i64, code: code.raw() }.encode(&mut sink.connection.output);
-            debug_assert_eq!(sink.connection.output.len(), at);
+            sink.output.truncate(header);
+            ReplyHeader { xid, zxid: zxid.raw() as i64, code: code.raw() }.encode(sink.output);
+            debug_assert_eq!(sink.output.len(), at);
         }
+        let AtOnce { refused, work, .. } = sink;
         frame::end(&mut connection.output, mark);
+        let bytes = connection.output.len() - mark;
         self.replied(conn, zxid, mark);
         self.reads += 1;
+        self.read_work += bytes + work;
+        if refused {
+            // A log line is a system call, and the gate is not held across one.
+            drop(guard.take());
+            self.watched_too_much(conn);
+        }
+    }
+
+    /// checkWatches and removeWatches: answered from the worker's own table, once everything that may have used a watch up
+    /// was taken.
+    fn watches<'g>(
+        &mut self,
+        gate: &'g Gate,
+        guard: &mut Option<Guard<'g>>,
+        conn: ConnId,
+        xid: i32,
+        op: Op,
+        body: &[u8],
+    ) {
+        if 0 < self.connections[conn.0 as usize].pending {
+            return self.post(conn, xid, Ask::Read { op }, body);
+        }
+        let zxid = self.enter(gate, guard).applied;
+        if self.connections[conn.0 as usize].phase == Phase::Open {
+            let code = self.answer_watches(conn, op, body);
+            self.reply(conn, xid, zxid, code, &[]);
+            self.reads += 1;
+        }
     }
 
     /// An error that is known without the tree, in its place.
@@ -268,28 +476,38 @@ impl Core {
 
 /// Where a read that is answered at once leaves its results: in its connection and its worker's tables.
 struct AtOnce<'a> {
-    connection: &'a mut Connection,
+    output: &'a mut Vec<u8>,
+    own_stats: &'a ConnectionStats,
     watches: &'a mut WatchTable,
     mailbox: &'a Mailbox,
     stats: &'a WorkerStats,
     conn: ConnId,
     zxid: Zxid,
+    /// A watch had no room.
+    refused: bool,
+    work: usize,
 }
 
 impl read::Sink for AtOnce<'_> {
     fn body(&mut self) -> &mut Vec<u8> {
-        &mut self.connection.output
+        self.output
     }
 
     fn watch(&mut self, kind: WatchKind, path: &str) {
-        if self.watches.add(kind, path, self.conn, self.zxid) {
-            self.mailbox.interest.raise(kind, path);
+        match self.watches.add(kind, path, self.conn, self.zxid) {
+            Added::New => self.mailbox.interest.raise(kind, path),
+            Added::Known => {}
+            Added::Refused => self.refused = true,
         }
     }
 
+    fn work(&mut self, bytes: usize) {
+        self.work += bytes;
+    }
+
     fn event(&mut self, event: EventType, path: &str) {
-        let bytes = append_event(&mut self.connection.output, -1, event, path);
-        self.connection.stats.add_sent();
+        let bytes = append_event(self.output, -1, event, path);
+        self.own_stats.add_sent();
         self.stats.add_sent(bytes as u64);
     }
 }

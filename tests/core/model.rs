@@ -2,13 +2,16 @@
 //!
 //! Written from the protocol's rules alone. It shares no code with what it judges, not even the path rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::requests::{AclList, Ask, string};
+use crate::acl::{self, Acl, Who};
+use crate::quota;
+use crate::watches::{Change, Changed};
 
 pub const OK: i32 = 0;
 pub const SYSTEM_ERROR: i32 = -1;
+pub const RUNTIME_INCONSISTENCY: i32 = -2;
 pub const MARSHALLING: i32 = -5;
 pub const UNIMPLEMENTED: i32 = -6;
 pub const BAD_ARGUMENTS: i32 = -8;
@@ -20,12 +23,45 @@ pub const NODE_EXISTS: i32 = -110;
 pub const NOT_EMPTY: i32 = -111;
 pub const SESSION_EXPIRED: i32 = -112;
 pub const INVALID_ACL: i32 = -114;
+pub const AUTH_FAILED: i32 = -115;
+pub const NO_WATCHER: i32 = -121;
+pub const RECONFIG_DISABLED: i32 = -123;
+pub const CLOSED_REQUIRE_AUTH: i32 = -124;
+pub const QUOTA_EXCEEDED: i32 = -125;
 
-#[derive(Clone, Debug, Default)]
+/// The settings of a server.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    pub skip_acl: bool,
+    pub super_digest: bool,
+    pub enforced: Option<Vec<String>>,
+    pub extended_types: bool,
+    pub enforce_quota: bool,
+    pub reconfig_enabled: bool,
+    pub close_session_txn: bool,
+    pub digest: bool,
+    pub persistent_watches: bool,
+    pub check_interval_ms: u64,
+    pub per_minute_max: u32,
+    pub never_used_ms: u64,
+    /// How many requests may be in process before connections that have some are not read.
+    pub outstanding_max: u32,
+}
+
+/// What keeps a znode alive.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Kind {
+    #[default]
+    Persistent,
+    Ephemeral(i64),
+    Container,
+    Ttl(i64),
+}
+
+#[derive(Clone, Debug)]
 pub struct Node {
     pub data: Option<Vec<u8>>,
-    /// Permissions of `world:anyone`, entry by entry.
-    pub acl: Vec<i32>,
+    pub acl: Acl,
     pub czxid: u64,
     pub mzxid: u64,
     pub pzxid: u64,
@@ -34,7 +70,20 @@ pub struct Node {
     pub version: i32,
     pub created: i32,
     pub aversion: i32,
-    pub owner: i64,
+    pub kind: Kind,
+}
+
+impl Node {
+    pub fn new(data: Option<Vec<u8>>, acl: Acl, kind: Kind, zxid: u64, time: i64) -> Node {
+        let (czxid, mzxid, pzxid, ctime, mtime) = (zxid, zxid, zxid, time, time);
+        let (version, created, aversion) = (0, 0, 0);
+        Node { data, acl, czxid, mzxid, pzxid, ctime, mtime, version, created, aversion, kind }
+    }
+
+    /// The session that it ends with; 0: none.
+    pub fn owner(&self) -> i64 {
+        if let Kind::Ephemeral(owner) = self.kind { owner } else { 0 }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -42,21 +91,6 @@ pub struct State {
     pub nodes: BTreeMap<String, Rc<Node>>,
     /// Open sessions and their recorded timeouts.
     pub sessions: BTreeMap<i64, i32>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Change {
-    Created,
-    Deleted,
-    DataChanged,
-}
-
-#[derive(Clone, Debug)]
-pub struct Changed {
-    pub change: Change,
-    pub path: String,
-    pub node_readable: bool,
-    pub parent_readable: bool,
 }
 
 /// One transaction of the history.
@@ -67,36 +101,34 @@ pub struct Done {
     pub code: i32,
     pub body: Vec<u8>,
     pub changes: Vec<Changed>,
+    /// Of a multi that failed: which of its parts, and how.
+    pub failed_part: Option<(usize, i32)>,
+    /// Of a multi: opcode and code of each part.
+    pub parts: Vec<(i32, i32)>,
+}
+
+impl Done {
+    pub fn new(xid: i32, session: i64, changes: Vec<Changed>) -> Done {
+        Done { xid, session, code: OK, body: Vec::new(), changes, failed_part: None, parts: Vec::new() }
+    }
 }
 
 /// Every state from the empty one on; the zxid is the index.
 pub struct Model {
+    pub rules: Rules,
     pub states: Vec<Rc<State>>,
     pub history: Vec<Done>,
+    /// Writes that were held against a hard limit, and those of which the server alone knew whether there was one.
+    pub quotas_judged: usize,
+    pub quotas_open: usize,
 }
 
-/// What a read leaves behind.
-#[derive(Default, Debug)]
-pub struct Read {
-    pub code: i32,
-    /// Children sorted.
-    pub body: Vec<u8>,
-    /// (is it a child watch, path).
-    pub watches: Vec<(bool, String)>,
-    /// Of a setWatches: (event, path).
-    pub events: Vec<(i32, String)>,
-}
-
-fn parent(path: &str) -> Option<&str> {
+pub fn parent(path: &str) -> Option<&str> {
     path.rfind('/').map(|slash| &path[..slash])
 }
 
-fn allows(acl: &[i32], wanted: i32) -> bool {
-    acl.is_empty() || acl.iter().any(|perms| perms & wanted != 0)
-}
-
 /// The seven rules of `semantics.md` 3.1, on UTF-16 units as the reference sees them.
-fn is_path(path: &str) -> bool {
+pub fn is_path(path: &str) -> bool {
     if !path.starts_with('/') {
         return false;
     }
@@ -113,13 +145,17 @@ impl State {
         self.nodes.get(if path == "/" { "" } else { path })
     }
 
+    /// Everything below a path, in order.
+    pub fn below(&self, path: &str) -> impl Iterator<Item = &str> {
+        let start = format!("{}/", if path == "/" { "" } else { path });
+        let first = start.clone();
+        self.nodes.range(first..).map(|(key, _)| key.as_str()).take_while(move |key| key.starts_with(&start))
+    }
+
     pub fn children(&self, path: &str) -> Vec<&str> {
-        let path = if path == "/" { "" } else { path };
-        self.nodes
-            .keys()
-            .filter(|key| !key.is_empty() && parent(key) == Some(path))
-            .map(|key| &key[path.len() + 1..])
-            .collect()
+        let length = if path == "/" { 0 } else { path.len() };
+        let names = self.below(path).map(|key| &key[length + 1..]);
+        names.filter(|name| !name.contains('/')).collect()
     }
 
     pub fn stat(&self, path: &str, out: &mut Vec<u8>) {
@@ -131,33 +167,41 @@ impl State {
         for int in [node.version, node.created.wrapping_mul(2).wrapping_sub(children), node.aversion] {
             out.extend(int.to_be_bytes());
         }
-        out.extend(node.owner.to_be_bytes());
+        out.extend(node.owner().to_be_bytes());
         out.extend((node.data.as_ref().map_or(0, Vec::len) as i32).to_be_bytes());
         out.extend(children.to_be_bytes());
         out.extend((node.pzxid as i64).to_be_bytes());
     }
 
-    fn node_mut(&mut self, path: &str) -> &mut Node {
+    pub fn node_mut(&mut self, path: &str) -> &mut Node {
         let path = if path == "/" { "" } else { path };
         Rc::make_mut(self.nodes.get_mut(path).expect("the model changes what is there"))
     }
 
-    fn readable(&self, path: &str) -> bool {
-        self.find(path).is_none_or(|node| allows(&node.acl, 1))
+    pub fn remove(&mut self, path: &str, zxid: u64, changes: &mut Vec<Changed>) {
+        let above = parent(path).expect("the root stays");
+        let parent_acl = self.nodes[above].acl.clone();
+        let node = self.nodes.remove(path).expect("the model removes what is there");
+        self.node_mut(above).pzxid = zxid;
+        quota::count(self, path, -1, -(node.data.as_ref().map_or(0, Vec::len) as i64));
+        let (change, path, node_acl) = (Change::Deleted, path.to_owned(), node.acl.clone());
+        changes.push(Changed { change, path, node_acl, parent_acl });
     }
 }
 
 impl Model {
-    pub fn new() -> Model {
+    pub fn new(rules: Rules) -> Model {
         let mut nodes = BTreeMap::new();
         for (path, perms, aversion) in
             [("", 31, 0), ("/zookeeper", 31, 0), ("/zookeeper/quota", 31, 0), ("/zookeeper/config", 1, -1)]
         {
-            let node = Node { data: Some(Vec::new()), acl: vec![perms], aversion, ..Node::default() };
+            let mut node = Node::new(Some(Vec::new()), acl::world(perms), Kind::Persistent, 0, 0);
+            node.aversion = aversion;
             nodes.insert(path.to_owned(), Rc::new(node));
         }
-        let none = Done { xid: 0, session: 0, code: 0, body: Vec::new(), changes: Vec::new() };
-        Model { states: vec![Rc::new(State { nodes, sessions: BTreeMap::new() })], history: vec![none] }
+        let first = State { nodes, sessions: BTreeMap::new() };
+        let (states, history) = (vec![Rc::new(first)], vec![Done::new(0, 0, Vec::new())]);
+        Model { rules, states, history, quotas_judged: 0, quotas_open: 0 }
     }
 
     pub fn last(&self) -> u64 {
@@ -168,6 +212,10 @@ impl Model {
         &self.states[zxid as usize]
     }
 
+    pub fn newest(&self) -> &State {
+        self.state(self.last())
+    }
+
     /// A crash: what was not on the disk never happened.
     pub fn truncate(&mut self, zxid: u64) {
         self.states.truncate(zxid as usize + 1);
@@ -175,328 +223,76 @@ impl Model {
     }
 
     pub fn open(&mut self, session: i64, timeout_ms: i32) {
-        let mut state = (**self.states.last().unwrap()).clone();
+        let mut state = self.newest().clone();
         assert!(state.sessions.insert(session, timeout_ms).is_none(), "session {session:#x} opened twice");
-        self.push(state, 0, session, OK, Vec::new(), Vec::new());
+        self.push(state, Done::new(0, session, Vec::new()));
     }
 
     pub fn close(&mut self, session: i64, xid: i32) {
-        let mut state = (**self.states.last().unwrap()).clone();
+        let mut state = self.newest().clone();
         assert!(state.sessions.remove(&session).is_some(), "session {session:#x} closed, but it is not open");
-        let paths: Vec<String> =
-            state.nodes.iter().filter(|(_, node)| node.owner == session).map(|(path, _)| path.clone()).collect();
+        let own = |(path, node): (&String, &Rc<Node>)| (node.owner() == session).then(|| path.clone());
+        let paths: Vec<String> = state.nodes.iter().filter_map(own).collect();
         let mut changes = Vec::new();
         for path in paths {
-            self.remove(&mut state, &path, &mut changes);
+            state.remove(&path, self.last() + 1, &mut changes);
         }
-        self.push(state, xid, session, OK, Vec::new(), changes);
+        self.push(state, Done::new(xid, session, changes));
     }
 
-    fn push(&mut self, state: State, xid: i32, session: i64, code: i32, body: Vec<u8>, changes: Vec<Changed>) {
-        self.states.push(Rc::new(state));
-        self.history.push(Done { xid, session, code, body, changes });
+    /// Whether the server may delete a znode by itself now (`semantics.md` 7.2).
+    pub fn is_reapable(&self, path: &str, time: i64) -> bool {
+        let state = self.newest();
+        let Some(node) = state.find(path) else { return false };
+        let age_ms = time - node.mtime;
+        let never_used_ms = self.rules.never_used_ms as i64;
+        state.children(path).is_empty()
+            && match node.kind {
+                Kind::Container => 0 < node.created || (0 < never_used_ms && never_used_ms < age_ms),
+                Kind::Ttl(ttl_ms) => self.rules.extended_types && ttl_ms < age_ms,
+                Kind::Persistent | Kind::Ephemeral(_) => false,
+            }
     }
 
-    fn remove(&self, state: &mut State, path: &str, changes: &mut Vec<Changed>) {
-        let above = parent(path).expect("the root stays");
-        let (node_readable, parent_readable) = (state.readable(path), state.readable(above));
-        state.nodes.remove(path);
-        state.node_mut(above).pzxid = self.last() + 1;
-        changes.push(Changed { change: Change::Deleted, path: path.to_owned(), node_readable, parent_readable });
+    /// How long until some znode may be deleted by age.
+    pub fn next_reapable_ms(&self, time: i64) -> Option<u64> {
+        let state = self.newest();
+        let until = state.nodes.iter().filter_map(|(path, node)| {
+            let age_ms = match node.kind {
+                Kind::Ttl(ttl_ms) => ttl_ms,
+                Kind::Container if node.created == 0 => self.rules.never_used_ms as i64,
+                _ => return None,
+            };
+            let left_ms = node.mtime + age_ms - time;
+            ((0..3000).contains(&left_ms) && state.children(path).is_empty()).then_some(left_ms as u64)
+        });
+        until.min()
     }
 
-    /// Executes a write that takes the next zxid.
-    pub fn write(&mut self, ask: &Ask, xid: i32, session: i64, session_open: bool, time: i64) -> i32 {
-        let mut state = (**self.states.last().unwrap()).clone();
+    pub fn reap(&mut self, path: &str, time: i64) {
+        assert!(self.is_reapable(path, time), "the server deletes {path} at {time}: {:?}", self.newest().find(path));
+        let mut state = self.newest().clone();
         let mut changes = Vec::new();
-        let open = session_open && state.sessions.contains_key(&session);
-        let done = match ask {
-            Ask::Create { two, path, data, acl, flags } => {
-                self.create(&mut state, &mut changes, *two, path, data, acl, *flags, session, open, time)
-            }
-            Ask::Delete { path, version } => self.delete(&mut state, &mut changes, path, *version, open),
-            Ask::SetData { path, data, version } => {
-                self.set_data(&mut state, &mut changes, path, data, *version, open, time)
-            }
-            _ => panic!("{ask:?} took a zxid"),
-        };
-        let (code, body) = match done {
-            Ok(body) => (OK, body),
-            Err(code) => {
-                state = (**self.states.last().unwrap()).clone();
-                changes.clear();
-                (code, Vec::new())
-            }
-        };
-        self.push(state, xid, session, code, body, changes);
-        code
+        state.remove(path, self.last() + 1, &mut changes);
+        self.push(state, Done::new(0, 0, changes));
     }
 
-    #[allow(clippy::too_many_arguments)] // The fields of one request.
-    fn create(
-        &self,
-        state: &mut State,
-        changes: &mut Vec<Changed>,
-        two: bool,
-        path: &Option<String>,
-        data: &Option<Vec<u8>>,
-        acl: &AclList,
-        flags: i32,
-        session: i64,
-        open: bool,
-        time: i64,
-    ) -> Result<Vec<u8>, i32> {
-        let zxid = self.last() + 1;
-        match flags {
-            0..=4 => {}
-            5 | 6 => return Err(UNIMPLEMENTED),
-            _ => return Err(BAD_ARGUMENTS),
-        }
-        if !open {
-            return Err(SESSION_EXPIRED);
-        }
-        let path = path.as_ref().ok_or(MARSHALLING)?;
-        if !path.contains('/') || path.contains('\0') {
-            return Err(BAD_ARGUMENTS);
-        }
-        let list = acl.as_ref().filter(|list| !list.is_empty()).ok_or(INVALID_ACL)?;
-        let mut perms_kept = Vec::new();
-        for (perms, scheme, id) in list {
-            match (scheme.as_deref(), id.as_deref()) {
-                (Some("world"), Some("anyone")) => {}
-                (Some("world"), None) => return Err(MARSHALLING),
-                _ => return Err(INVALID_ACL),
-            }
-            if !perms_kept.contains(perms) {
-                perms_kept.push(*perms);
-            }
-        }
-        let above = parent(path).unwrap().to_owned();
-        let parent_node = state.find(&above).ok_or(NO_NODE)?.clone();
-        if !allows(&parent_node.acl, 4) {
-            return Err(NO_AUTH);
-        }
-        let sequential = flags == 2 || flags == 3;
-        let full = if sequential { format!("{path}{:010}", parent_node.created) } else { path.clone() };
-        if !is_path(&full) {
-            return Err(BAD_ARGUMENTS);
-        }
-        if state.find(&full).is_some() {
-            return Err(NODE_EXISTS);
-        }
-        if parent_node.owner != 0 {
-            return Err(NO_CHILDREN_FOR_EPHEMERALS);
-        }
-        let owner = if flags == 1 || flags == 3 { session } else { 0 };
-        let node = Node {
-            data: data.clone(),
-            acl: perms_kept,
-            czxid: zxid,
-            mzxid: zxid,
-            pzxid: zxid,
-            ctime: time,
-            mtime: time,
-            owner,
-            ..Node::default()
-        };
-        let parent_readable = state.readable(&above);
-        let node_readable = allows(&node.acl, 1);
-        state.nodes.insert(full.clone(), Rc::new(node));
-        let parent_node = state.node_mut(&above);
-        parent_node.created += 1;
-        parent_node.pzxid = zxid;
-        changes.push(Changed { change: Change::Created, path: full.clone(), node_readable, parent_readable });
-        let mut body = Vec::new();
-        string(&mut body, Some(&full));
-        if two {
-            state.stat(&full, &mut body);
-        }
-        Ok(body)
-    }
-
-    fn delete(
-        &self,
-        state: &mut State,
-        changes: &mut Vec<Changed>,
-        path: &Option<String>,
-        version: i32,
-        open: bool,
-    ) -> Result<Vec<u8>, i32> {
-        if !open {
-            return Err(SESSION_EXPIRED);
-        }
-        let path = path.as_ref().ok_or(MARSHALLING)?;
-        let special = ["/", "/zookeeper", "/zookeeper/quota", "/zookeeper/config"].contains(&path.as_str());
-        if !path.contains('/') || path.contains('\0') || special {
-            return Err(BAD_ARGUMENTS);
-        }
-        let above = state.find(parent(path).unwrap()).ok_or(NO_NODE)?;
-        if !allows(&above.acl, 8) {
-            return Err(NO_AUTH);
-        }
-        let node = state.find(path).ok_or(NO_NODE)?;
-        if version != -1 && version != node.version {
-            return Err(BAD_VERSION);
-        }
-        if !state.children(path).is_empty() {
-            return Err(NOT_EMPTY);
-        }
-        self.remove(state, path, changes);
-        Ok(Vec::new())
-    }
-
-    #[allow(clippy::too_many_arguments)] // The fields of one request.
-    fn set_data(
-        &self,
-        state: &mut State,
-        changes: &mut Vec<Changed>,
-        path: &Option<String>,
-        data: &Option<Vec<u8>>,
-        version: i32,
-        open: bool,
-        time: i64,
-    ) -> Result<Vec<u8>, i32> {
-        if !open {
-            return Err(SESSION_EXPIRED);
-        }
-        let path = path.as_ref().filter(|path| is_path(path)).ok_or(BAD_ARGUMENTS)?;
-        let node = state.find(path).ok_or(NO_NODE)?;
-        if !allows(&node.acl, 2) {
-            return Err(NO_AUTH);
-        }
-        if version != -1 && version != node.version {
-            return Err(BAD_VERSION);
-        }
-        let node_readable = state.readable(path);
-        let zxid = self.last() + 1;
-        let node = state.node_mut(path);
-        node.data = data.clone();
-        node.version += 1;
-        node.mzxid = zxid;
-        node.mtime = time;
-        changes.push(Changed { change: Change::DataChanged, path: path.clone(), node_readable, parent_readable: true });
-        let mut body = Vec::new();
-        state.stat(path, &mut body);
-        Ok(body)
-    }
-
-    /// What a read answers in the state at `zxid`.
-    pub fn read(&self, ask: &Ask, zxid: u64) -> Read {
-        let state = self.state(zxid);
-        let mut read = Read::default();
-        let failed = |code| Read { code, ..Read::default() };
-        match ask {
-            Ask::Exists { path, watch } => {
-                let Some(path) = path else { return failed(MARSHALLING) };
-                if path.contains('\0') {
-                    return failed(BAD_ARGUMENTS);
-                }
-                match state.find(path) {
-                    Some(node) if !allows(&node.acl, 1) => return failed(NO_AUTH),
-                    Some(_) => state.stat(path, &mut read.body),
-                    None => read.code = NO_NODE,
-                }
-                if *watch {
-                    read.watches.push((false, path.clone()));
-                }
-            }
-            Ask::GetData { path, watch } => {
-                let Some(path) = path else { return failed(MARSHALLING) };
-                let Some(node) = state.find(path) else { return failed(NO_NODE) };
-                if !allows(&node.acl, 1) {
-                    return failed(NO_AUTH);
-                }
-                match &node.data {
-                    None => read.body.extend((-1i32).to_be_bytes()),
-                    Some(data) => {
-                        read.body.extend((data.len() as i32).to_be_bytes());
-                        read.body.extend(data);
-                    }
-                }
-                state.stat(path, &mut read.body);
-                if *watch {
-                    read.watches.push((false, path.clone()));
-                }
-            }
-            Ask::GetChildren { path, watch, stat } => {
-                let Some(path) = path else { return failed(MARSHALLING) };
-                let Some(node) = state.find(path) else { return failed(NO_NODE) };
-                if !allows(&node.acl, 1) {
-                    return failed(NO_AUTH);
-                }
-                let children = state.children(path);
-                read.body.extend((children.len() as i32).to_be_bytes());
-                for child in children {
-                    string(&mut read.body, Some(child));
-                }
-                if *stat {
-                    state.stat(path, &mut read.body);
-                }
-                if *watch {
-                    read.watches.push((true, path.clone()));
-                }
-            }
-            Ask::Sync { path } => string(&mut read.body, path.as_deref()),
-            Ask::Ping => {}
-            Ask::SetWatches { seen, data, exist, child } => {
-                for path in data {
-                    match state.find(path) {
-                        None => read.events.push((2, path.clone())),
-                        Some(node) if *seen < node.mzxid as i64 => read.events.push((3, path.clone())),
-                        Some(_) => read.watches.push((false, path.clone())),
-                    }
-                }
-                for path in exist {
-                    match state.find(path) {
-                        None => read.watches.push((false, path.clone())),
-                        Some(_) => read.events.push((1, path.clone())),
-                    }
-                }
-                for path in child {
-                    match state.find(path) {
-                        None => read.events.push((2, path.clone())),
-                        Some(node) if *seen < node.pzxid as i64 => read.events.push((4, path.clone())),
-                        Some(_) => read.watches.push((true, path.clone())),
-                    }
-                }
-            }
-            _ => panic!("{ask:?} is no read"),
-        }
-        read
+    pub fn push(&mut self, state: State, done: Done) {
+        self.states.push(Rc::new(state));
+        self.history.push(done);
     }
 }
 
-/// The watches of one connection.
-#[derive(Default)]
-pub struct Watches {
-    pub data: BTreeSet<String>,
-    pub child: BTreeSet<String>,
-}
-
-impl Watches {
-    /// What one change fires, in order: (event, path).
-    pub fn fire(&mut self, changed: &Changed, events: &mut Vec<(i32, String)>) {
-        let path = &changed.path;
-        let selected = match changed.change {
-            Change::Created => self.data.remove(path).then_some(1),
-            Change::DataChanged => self.data.remove(path).then_some(3),
-            Change::Deleted => {
-                let (data, child) = (self.data.remove(path), self.child.remove(path));
-                (data || child).then_some(2)
-            }
-        };
-        if let Some(event) = selected
-            && changed.node_readable
-        {
-            events.push((event, path.clone()));
-        }
-        if changed.change != Change::DataChanged
-            && let Some(above) = parent(path)
-        {
-            let above = if above.is_empty() { "/" } else { above };
-            if self.child.remove(above) && changed.parent_readable {
-                events.push((4, above.to_owned()));
-            }
-        }
-    }
+/// Who asks for a write, and where in history it stands.
+pub struct Asker<'a> {
+    pub xid: i32,
+    pub session: i64,
+    pub session_open: bool,
+    pub who: &'a Who,
+    pub time: i64,
+    /// The newest state that the server has applied.
+    pub applied: u64,
+    /// What the server says of it: code, and which part of a multi. Looked at only where the model cannot know whether the
+    /// znodes of a quota count already.
+    pub said: (usize, i32),
 }

@@ -1,4 +1,4 @@
-//! What the clients of the harness ask, how it is encoded, and how it is drawn.
+//! What the clients of the harness ask, and how it is encoded.
 
 /// Perms, scheme and id of each entry; `None`: a null list.
 pub type AclList = Option<Vec<(i32, Option<String>, Option<String>)>>;
@@ -6,12 +6,20 @@ pub type AclList = Option<Vec<(i32, Option<String>, Option<String>)>>;
 /// One request, as the client means it.
 #[derive(Clone, Debug)]
 pub enum Ask {
+    /// `op`: 1, 15 or 19.
     Create {
-        two: bool,
+        op: i32,
         path: Option<String>,
         data: Option<Vec<u8>>,
         acl: AclList,
         flags: i32,
+    },
+    CreateTtl {
+        path: Option<String>,
+        data: Option<Vec<u8>>,
+        acl: AclList,
+        flags: i32,
+        ttl_ms: i64,
     },
     Delete {
         path: Option<String>,
@@ -21,6 +29,24 @@ pub enum Ask {
         path: Option<String>,
         data: Option<Vec<u8>>,
         version: i32,
+    },
+    SetAcl {
+        path: Option<String>,
+        acl: AclList,
+        version: i32,
+    },
+    /// Only in a multi.
+    Check {
+        path: Option<String>,
+        version: i32,
+    },
+    Multi(Vec<Ask>),
+    Reconfig {
+        joining: Option<String>,
+        config: i64,
+    },
+    DeleteContainer {
+        path: String,
     },
     Exists {
         path: Option<String>,
@@ -35,15 +61,42 @@ pub enum Ask {
         watch: bool,
         stat: bool,
     },
+    GetAcl {
+        path: Option<String>,
+    },
+    MultiRead(Vec<Ask>),
     Sync {
         path: Option<String>,
     },
     Ping,
+    /// Data, exist and child watches; with opcode 105 persistent and recursive ones as well.
     SetWatches {
+        two: bool,
         seen: i64,
-        data: Vec<String>,
-        exist: Vec<String>,
-        child: Vec<String>,
+        lists: [Vec<String>; 5],
+    },
+    AddWatch {
+        path: Option<String>,
+        mode: i32,
+    },
+    Watches {
+        removes: bool,
+        path: Option<String>,
+        kind: i32,
+    },
+    GetEphemerals {
+        prefix: Option<String>,
+    },
+    ChildrenNumber {
+        path: Option<String>,
+    },
+    WhoAmI,
+    Auth {
+        scheme: Option<String>,
+        credential: Option<Vec<u8>>,
+    },
+    Sasl {
+        token: Option<Vec<u8>>,
     },
     Close,
     /// A record cut short.
@@ -85,7 +138,7 @@ pub fn string(out: &mut Vec<u8>, text: Option<&str>) {
     buffer(out, text.map(str::as_bytes));
 }
 
-fn buffer(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
+pub fn buffer(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     match bytes {
         None => out.extend((-1i32).to_be_bytes()),
         Some(bytes) => {
@@ -95,24 +148,99 @@ fn buffer(out: &mut Vec<u8>, bytes: Option<&[u8]>) {
     }
 }
 
+/// Precedes each part of a multi, and ends it.
+pub fn multi_header(out: &mut Vec<u8>, op: i32, done: bool, code: i32) {
+    out.extend(op.to_be_bytes());
+    out.push(u8::from(done));
+    out.extend(code.to_be_bytes());
+}
+
+fn acl_list(out: &mut Vec<u8>, acl: &AclList) {
+    let Some(list) = acl else { return out.extend((-1i32).to_be_bytes()) };
+    out.extend((list.len() as i32).to_be_bytes());
+    for (perms, scheme, id) in list {
+        out.extend(perms.to_be_bytes());
+        string(out, scheme.as_deref());
+        string(out, id.as_deref());
+    }
+}
+
+/// Whether a create without a list of ACLs is the first thing that is wrong with a multi: then it takes no zxid.
+fn is_stopped_by_acl(parts: &[Ask]) -> bool {
+    for part in parts {
+        match part {
+            Ask::Create { flags, .. } if !(0..=6).contains(flags) => return false,
+            Ask::Create { acl: None, .. } => return true,
+            Ask::Create { flags: 5 | 6, .. } => return false,
+            _ if !part.is_known_in_multi() => return false,
+            _ => {}
+        }
+    }
+    false
+}
+
 impl Ask {
+    /// Whether it takes a zxid, whatever becomes of it.
     pub fn is_write(&self) -> bool {
-        matches!(self, Ask::Create { .. } | Ask::Delete { .. } | Ask::SetData { .. })
+        match self {
+            Ask::Create { .. } | Ask::CreateTtl { .. } | Ask::Delete { .. } | Ask::SetData { .. } => true,
+            Ask::SetAcl { .. } | Ask::Reconfig { .. } | Ask::DeleteContainer { .. } => true,
+            Ask::Multi(parts) => !is_stopped_by_acl(parts),
+            // One that cannot be decoded is found out after that.
+            Ask::Malformed(ask) => matches!(&**ask, Ask::Multi(parts) if !is_stopped_by_acl(parts)),
+            _ => false,
+        }
     }
 
-    fn op(&self) -> i32 {
+    fn is_known_in_multi(&self) -> bool {
+        matches!(self.op(), 1 | 2 | 4 | 5 | 8 | 13 | 15 | 19 | 21)
+    }
+
+    /// Whether it is without the path that it needs.
+    pub fn lacks_path(&self) -> bool {
         match self {
-            Ask::Create { two: false, .. } => 1,
-            Ask::Create { two: true, .. } => 15,
+            Ask::Create { path, .. } | Ask::CreateTtl { path, .. } | Ask::Delete { path, .. } => path.is_none(),
+            Ask::SetData { path, .. } | Ask::Check { path, .. } => path.is_none(),
+            _ => false,
+        }
+    }
+
+    /// Parts that no multi can have: the reader stops at them.
+    pub fn is_unreadable_multi(&self) -> bool {
+        let (Ask::Multi(parts) | Ask::MultiRead(parts)) = self else { return false };
+        let reads = parts.iter().filter(|part| matches!(part.op(), 4 | 8)).count();
+        !parts.iter().all(Ask::is_known_in_multi) || (reads != 0 && reads != parts.len())
+    }
+
+    pub fn op(&self) -> i32 {
+        match self {
+            Ask::Create { op, .. } => *op,
+            Ask::CreateTtl { .. } => 21,
             Ask::Delete { .. } => 2,
             Ask::SetData { .. } => 5,
+            Ask::SetAcl { .. } => 7,
+            Ask::Check { .. } => 13,
+            Ask::Multi(_) => 14,
+            Ask::Reconfig { .. } => 16,
+            Ask::DeleteContainer { .. } => 20,
             Ask::Exists { .. } => 3,
             Ask::GetData { .. } => 4,
             Ask::GetChildren { stat: false, .. } => 8,
             Ask::GetChildren { stat: true, .. } => 12,
+            Ask::GetAcl { .. } => 6,
+            Ask::MultiRead(_) => 22,
             Ask::Sync { .. } => 9,
             Ask::Ping => 11,
-            Ask::SetWatches { .. } => 101,
+            Ask::SetWatches { two: false, .. } => 101,
+            Ask::SetWatches { two: true, .. } => 105,
+            Ask::AddWatch { .. } => 106,
+            Ask::Watches { removes: false, .. } => 17,
+            Ask::Watches { removes: true, .. } => 18,
+            Ask::GetEphemerals { .. } => 103,
+            Ask::ChildrenNumber { .. } => 104,
+            Ask::WhoAmI => 107,
+            Ask::Auth { .. } => 100,
+            Ask::Sasl { .. } => 102,
             Ask::Close => -11,
             Ask::Malformed(ask) => ask.op(),
             Ask::Unknown(op) => *op,
@@ -124,20 +252,17 @@ impl Ask {
             Ask::Create { path, data, acl, flags, .. } => {
                 string(out, path.as_deref());
                 buffer(out, data.as_deref());
-                match acl {
-                    None => out.extend((-1i32).to_be_bytes()),
-                    Some(list) => {
-                        out.extend((list.len() as i32).to_be_bytes());
-                        for (perms, scheme, id) in list {
-                            out.extend(perms.to_be_bytes());
-                            string(out, scheme.as_deref());
-                            string(out, id.as_deref());
-                        }
-                    }
-                }
+                acl_list(out, acl);
                 out.extend(flags.to_be_bytes());
             }
-            Ask::Delete { path, version } => {
+            Ask::CreateTtl { path, data, acl, flags, ttl_ms } => {
+                string(out, path.as_deref());
+                buffer(out, data.as_deref());
+                acl_list(out, acl);
+                out.extend(flags.to_be_bytes());
+                out.extend(ttl_ms.to_be_bytes());
+            }
+            Ask::Delete { path, version } | Ask::Check { path, version } => {
                 string(out, path.as_deref());
                 out.extend(version.to_be_bytes());
             }
@@ -146,22 +271,52 @@ impl Ask {
                 buffer(out, data.as_deref());
                 out.extend(version.to_be_bytes());
             }
+            Ask::SetAcl { path, acl, version } => {
+                string(out, path.as_deref());
+                acl_list(out, acl);
+                out.extend(version.to_be_bytes());
+            }
+            Ask::Multi(parts) | Ask::MultiRead(parts) => {
+                for part in parts {
+                    multi_header(out, part.op(), false, -1);
+                    part.record(out);
+                }
+                multi_header(out, -1, true, -1);
+            }
+            Ask::Reconfig { joining, config } => {
+                string(out, joining.as_deref());
+                string(out, None);
+                string(out, None);
+                out.extend(config.to_be_bytes());
+            }
+            Ask::DeleteContainer { path } => string(out, Some(path)),
             Ask::Exists { path, watch } | Ask::GetData { path, watch } | Ask::GetChildren { path, watch, .. } => {
                 string(out, path.as_deref());
                 out.push(u8::from(*watch));
             }
-            Ask::Sync { path } => string(out, path.as_deref()),
-            Ask::Ping | Ask::Close => {}
+            Ask::Sync { path } | Ask::GetAcl { path } | Ask::ChildrenNumber { path } => string(out, path.as_deref()),
+            Ask::GetEphemerals { prefix } => string(out, prefix.as_deref()),
+            Ask::Ping | Ask::Close | Ask::WhoAmI => {}
             Ask::Unknown(_) => out.extend([7; 9]),
-            Ask::SetWatches { seen, data, exist, child } => {
+            Ask::SetWatches { two, seen, lists } => {
                 out.extend(seen.to_be_bytes());
-                for list in [data, exist, child] {
+                for list in &lists[..if *two { 5 } else { 3 }] {
                     out.extend((list.len() as i32).to_be_bytes());
                     for path in list {
                         string(out, Some(path));
                     }
                 }
             }
+            Ask::AddWatch { path, mode: number } | Ask::Watches { path, kind: number, .. } => {
+                string(out, path.as_deref());
+                out.extend(number.to_be_bytes());
+            }
+            Ask::Auth { scheme, credential } => {
+                out.extend(0i32.to_be_bytes());
+                string(out, scheme.as_deref());
+                buffer(out, credential.as_deref());
+            }
+            Ask::Sasl { token } => buffer(out, token.as_deref()),
             Ask::Malformed(ask) => {
                 ask.record(out);
                 out.pop();
@@ -180,107 +335,5 @@ impl Ask {
             payload.extend([0xaa; 3]);
         }
         buffer(out, Some(&payload));
-    }
-}
-
-const PATHS: &[&str] =
-    &["/a", "/b", "/c", "/a/x", "/a/y", "/a/x/p", "/a/x/q", "/b/x", "/b/y", "/c/\u{e9}", "/a/x/p/deep"];
-const ODD_PATHS: &[&str] = &[
-    "/",
-    "",
-    "a",
-    "/zookeeper",
-    "/zookeeper/config",
-    "/zookeeper/quota",
-    "/zookeeper/new",
-    "/a/",
-    "/a//x",
-    "//x",
-    "/a/..",
-    "/a/./x",
-    "/t\0",
-    "/a/\u{1}",
-    "/a/\u{f000}",
-    "/a/\u{ffef}",
-    "/a/\u{fff0}",
-    "/a/\u{1f600}",
-    "/missing/x",
-];
-
-fn path(rng: &mut Rng) -> Option<String> {
-    match rng.below(100) {
-        0..2 => None,
-        2..12 => Some((*rng.pick(ODD_PATHS)).to_owned()),
-        12..20 => Some(format!("{}{:010}", rng.pick(&["/s-", "/a/s-", "/b/"]), rng.below(6))),
-        _ => Some((*rng.pick(PATHS)).to_owned()),
-    }
-}
-
-fn paths(rng: &mut Rng) -> Vec<String> {
-    (0..rng.below(4)).filter_map(|_| path(rng)).collect()
-}
-
-fn data(rng: &mut Rng) -> Option<Vec<u8>> {
-    let bytes = match rng.below(20) {
-        0 => return None,
-        1 => 0,
-        2 => 1500,
-        3 if rng.percent(20) => 30_000,
-        _ => 1 + rng.below(60),
-    };
-    Some((0..bytes).map(|at| (at as u64 ^ rng.0) as u8).collect())
-}
-
-fn acl(rng: &mut Rng) -> AclList {
-    let world = |perms| (perms, Some("world".to_owned()), Some("anyone".to_owned()));
-    Some(match rng.below(100) {
-        0 => return None,
-        1 => vec![],
-        2 => vec![world(31), (31, None, Some("anyone".to_owned()))],
-        3 => vec![(31, Some("world".to_owned()), None)],
-        4 => vec![(31, Some("digest".to_owned()), Some("a:b".to_owned()))],
-        5 => vec![world(1), world(2), world(1), world(12), world(2)],
-        6..9 => vec![world(30)],
-        9..12 => vec![world(27)],
-        12..14 => vec![world(23)],
-        14..16 => vec![world(29)],
-        _ => vec![world(31)],
-    })
-}
-
-fn version(rng: &mut Rng) -> i32 {
-    *rng.pick(&[-1, -1, -1, -1, 0, 0, 1, 1, 2, 3, -7])
-}
-
-/// A request of a session that is to go on.
-pub fn draw(rng: &mut Rng, seen: u64) -> Ask {
-    let watch = rng.percent(50);
-    match rng.below(100) {
-        0..26 => {
-            let flags = *rng.pick(&[0, 0, 0, 0, 1, 1, 1, 2, 2, 3, 3, 4, 5, 6, 7, -1]);
-            let path = if (2..4).contains(&flags) && rng.percent(70) {
-                Some((*rng.pick(&["/s-", "/a/s-", "/b/"])).to_owned())
-            } else {
-                path(rng)
-            };
-            Ask::Create { two: rng.percent(50), path, data: data(rng), acl: acl(rng), flags }
-        }
-        26..38 => Ask::Delete { path: path(rng), version: version(rng) },
-        38..54 => Ask::SetData { path: path(rng), data: data(rng), version: version(rng) },
-        54..63 => Ask::Exists { path: path(rng), watch },
-        63..73 => Ask::GetData { path: path(rng), watch },
-        73..84 => Ask::GetChildren { path: path(rng), watch, stat: rng.percent(50) },
-        84..88 => Ask::Sync { path: path(rng) },
-        88..94 => Ask::Ping,
-        94..97 => {
-            let seen = seen as i64 - rng.below(9) as i64;
-            Ask::SetWatches { seen, data: paths(rng), exist: paths(rng), child: paths(rng) }
-        }
-        _ => loop {
-            let ask = draw(rng, seen);
-            if !matches!(ask, Ask::Ping | Ask::Malformed(_)) {
-                return Ask::Malformed(Box::new(ask));
-            }
-        },
     }
 }

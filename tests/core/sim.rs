@@ -1,31 +1,47 @@
 //! A server of real values on virtual time: workers, the replica, the log over a faulty disk, and the clients around it.
+//! What all of them do is judged in `judge.rs`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use zorilla::auth;
 use zorilla::clock::Now;
 use zorilla::gate::Gate;
-use zorilla::limits::SESSIONLESS_MS_MAX;
-use zorilla::replica::{Event, LogSpace, Out, Replica};
+use zorilla::replica::{self, Event, LogSpace, Out, Replica};
+use zorilla::settings::{self, AuthSettings, ContainerSettings, RequestLimits};
 use zorilla::store::Replay;
-use zorilla::tree::NodeRef;
 use zorilla::wake::{Bell, Sleeper};
+
+use zorilla::watch::ConnId;
 use zorilla::worker::mailbox::{Mailbox, PostBox};
-use zorilla::worker::{Settings, Worker};
-use zorilla_proto::ids::{SessionId, Zxid};
-use zorilla_proto::jute::Reader;
-use zorilla_proto::txn::{Txn, TxnHeader};
+use zorilla::worker::{Bounds, Settings, Worker};
+use zorilla_proto::ids::SessionId;
 use zorilla_wal::disk::Disk;
 use zorilla_wal::disk::faulty::{FaultyDisk, FaultyFiles, Image, Order};
 use zorilla_wal::{Options, Prepare, RecordRef, StoreId, Wal};
 
-use crate::client::{Connection, End, World};
-use crate::model::Model;
-use crate::requests::{Ask, Rng, draw};
+use crate::acl::{self, Who};
+use crate::client::{Arrival, Connection, End, World};
+use crate::coverage::Coverage;
+use crate::draw::{Draw, Mood};
+use crate::model::{Model, Rules};
+use crate::requests::{Ask, Rng, buffer};
 
-const TICK_MS: u64 = 500;
-const TIMEOUT_MS: (i32, i32) = (1000, 10_000);
+pub const TICK_MS: u64 = 500;
+pub const TIMEOUT_MS: (i32, i32) = (1000, 10_000);
+/// Addresses of clients, with the identities that they give.
+const PEERS: &[(&str, &str)] = &[
+    ("127.0.0.1:4", "127.0.0.1"),
+    ("127.0.0.1:5", "127.0.0.1"),
+    ("10.1.2.3:6", "10.1.2.3"),
+    ("[::1]:7", "0:0:0:0:0:0:0:1"),
+];
+
+/// Whether bytes of a connection are left in its socket because of its own client: it does not take its answers.
+pub fn is_its_own_fault(worker: &Worker, conn: ConnId) -> bool {
+    !worker.is_short() && !worker.wants_input(conn) && !worker.waits_for_replica(conn)
+}
 
 struct Silent;
 
@@ -34,75 +50,158 @@ impl Bell for Silent {
 }
 
 /// One life of the server process.
-struct Server {
-    gate: Arc<Gate>,
-    workers: Vec<Worker>,
-    replica: Replica,
-    wal: Wal<FaultyDisk>,
-    files: FaultyFiles,
-    preparing: Option<Prepare<FaultyFiles>>,
-    out: Out,
-    durable: u64,
+pub struct Server {
+    pub gate: Arc<Gate>,
+    pub workers: Vec<Worker>,
+    pub replica: Replica,
+    pub wal: Wal<FaultyDisk>,
+    pub files: FaultyFiles,
+    pub preparing: Option<Prepare<FaultyFiles>>,
+    pub out: Out,
+    pub durable: u64,
 }
 
 /// What is known of a session from outside.
 #[derive(Default)]
-struct SessionSeen {
-    /// The shortest timeout it ever had.
-    timeout_ms: u64,
+pub struct SessionSeen {
+    /// The shortest timeout it ever had, and the longest.
+    pub timeout_ms: u64,
+    pub timeout_max_ms: u64,
     /// When it was heard of.
-    heard_ms: Vec<u64>,
+    pub heard_ms: Vec<u64>,
     /// The newest connection that was told it has the session.
-    attached: Option<usize>,
+    pub attached: Option<usize>,
     /// A connect was given up before its answer: who has the session is uncertain.
-    stray: bool,
+    pub stray: bool,
     /// Writes failed because it was closing: it has to end.
-    doomed: bool,
+    pub doomed: bool,
+}
+
+/// One request as it was sent.
+#[derive(Clone)]
+pub struct Asked {
+    pub ask: Ask,
+    pub conn: usize,
+    /// What its connection had proved of itself.
+    pub who: Who,
+    /// The server reads it: nothing before it ends the connection.
+    pub is_read: bool,
 }
 
 /// How much a run did.
-#[derive(Default, Debug, Clone, Copy)]
+#[derive(Default, Debug, Clone, PartialEq, Eq)]
 pub struct Tally {
     pub replies: usize,
     pub events: usize,
+    /// Events that a connection was selected for, and may not read.
+    pub withheld: usize,
+    pub reaped: usize,
+    /// Writes held against the hard limits of a quota; and those of which only the server knows whether one was there.
+    pub quotas_judged: usize,
+    pub quotas_open: usize,
+    pub coverage: Coverage,
     pub txns: u64,
     pub expiries: usize,
     pub resumes: usize,
     pub crashes: usize,
 }
 
-struct Client {
-    session: i64,
-    conn: Option<usize>,
+impl Tally {
+    pub fn add(&mut self, other: &Tally) {
+        self.replies += other.replies;
+        self.events += other.events;
+        self.withheld += other.withheld;
+        self.reaped += other.reaped;
+        self.quotas_judged += other.quotas_judged;
+        self.quotas_open += other.quotas_open;
+        self.txns += other.txns;
+        self.expiries += other.expiries;
+        self.resumes += other.resumes;
+        self.crashes += other.crashes;
+        for (pair, count) in &other.coverage {
+            *self.coverage.entry(*pair).or_default() += count;
+        }
+    }
+}
+
+pub struct Client {
+    pub session: i64,
+    pub conn: Option<usize>,
 }
 
 pub struct Sim {
-    rng: Rng,
-    now_ns: u64,
-    wall_ms: i64,
-    server: Server,
-    model: Model,
-    clients: Vec<Client>,
-    conns: Vec<Connection>,
-    sessions: BTreeMap<i64, SessionSeen>,
-    asked: BTreeMap<i32, (Ask, usize)>,
-    next_xid: i32,
-    seen: u64,
-    full: bool,
-    was_full: bool,
-    segment_bytes: u64,
-    retry: BTreeSet<usize>,
+    pub rng: Rng,
+    pub now_ns: u64,
+    pub wall_ms: i64,
+    pub server: Server,
+    pub model: Model,
+    pub clients: Vec<Client>,
+    pub conns: Vec<Connection>,
+    pub sessions: BTreeMap<i64, SessionSeen>,
+    pub asked: BTreeMap<i32, Asked>,
+    pub next_xid: i32,
+    pub seen: u64,
+    pub full: bool,
+    pub was_full: bool,
+    pub segment_bytes: u64,
+    pub mood: Mood,
+    /// When the server began to live, and when it last deleted a znode by itself.
+    pub started_ms: u64,
+    pub reaped_ms: Vec<u64>,
+    /// Since when nobody says anything that counts.
+    pub silent_ms: Option<u64>,
+    pub retry: BTreeSet<usize>,
     pub tally: Tally,
 }
 
-fn recover(
-    disk: FaultyDisk,
-    segment_bytes: u64,
-    seed: u64,
-    worker_count: usize,
-    now: Now,
-    check: impl FnOnce(u64, &Replay),
-) -> Server {
+/// The rules of a run as the server is told them.
+fn configured(rules: &Rules) -> settings::Settings {
+    settings::Settings {
+        skip_acl: rules.skip_acl,
+        extended_types: rules.extended_types,
+        enforce_quota: rules.enforce_quota,
+        auth: AuthSettings {
+            super_digest: rules.super_digest.then(|| acl::SUPER.to_owned()),
+            ..AuthSettings::default()
+        },
+        enforced_schemes: rules.enforced.clone(),
+        reconfig_enabled: rules.reconfig_enabled,
+        close_session_txn: rules.close_session_txn,
+        digest: rules.digest,
+        persistent_watches: rules.persistent_watches,
+        containers: ContainerSettings {
+            check_interval_ms: rules.check_interval_ms,
+            per_minute_max: rules.per_minute_max,
+            never_used_ms: rules.never_used_ms,
+        },
+        limits: RequestLimits { outstanding_max: Some(rules.outstanding_max), ..RequestLimits::default() },
+        ..settings::Settings::default()
+    }
+}
+
+/// The settings of one run: most have the common ones, and each of the others comes up in some.
+fn draw_rules(rng: &mut Rng) -> (Rules, Mood) {
+    let enforced: &[&[&str]] = &[&["digest"], &["sasl", "digest"], &["ip"]];
+    let rules = Rules {
+        skip_acl: rng.percent(8),
+        super_digest: rng.percent(40),
+        enforced: rng.percent(10).then(|| rng.pick(enforced).iter().map(|scheme| (*scheme).to_owned()).collect()),
+        extended_types: rng.percent(60),
+        enforce_quota: rng.percent(40),
+        reconfig_enabled: rng.percent(50),
+        close_session_txn: rng.percent(80),
+        digest: rng.percent(85),
+        persistent_watches: rng.percent(90),
+        check_interval_ms: *rng.pick(&[1, 50, 300, 1000, 60_000]),
+        per_minute_max: *rng.pick(&[100_000, 10_000, 10_000, 600, 120]),
+        never_used_ms: *rng.pick(&[0, 0, 400, 2000]),
+        outstanding_max: *rng.pick(&[1000, 1000, 1000, 1000, 1000, 30, 9, 1]),
+    };
+    let quotas = if rules.enforce_quota { 8 } else { 4 };
+    (rules, Mood { quotas: if rng.percent(60) { quotas } else { 1 }, acls: *rng.pick(&[4, 15, 40]) })
+}
+
+fn recover(disk: FaultyDisk, segment_bytes: u64, seed: u64, worker_count: usize, now: Now, rules: &Rules) -> Server {
     let mut replay = Replay::new(seed);
     let files = disk.files();
     let options = Options { segment_bytes, ..Options::new(StoreId(7)) };
@@ -113,7 +212,6 @@ fn recover(
         Ok(())
     })
     .unwrap_or_else(|error| panic!("{error}"));
-    check(wal.last_zxid().raw(), &replay);
     let (state, sessions) = replay.finish(TICK_MS, now);
     let applied = state.applied;
     let gate = Arc::new(Gate::new(state));
@@ -121,39 +219,47 @@ fn recover(
     let mailboxes: Vec<_> =
         (0..worker_count).map(|at| Mailbox::new(sleeper.clone(), applied, seed ^ at as u64)).collect();
     let postboxes: Vec<_> = (0..worker_count).map(|_| PostBox::new()).collect();
+    let configured = configured(rules);
+    let auth =
+        Arc::new(auth::Rules::new(&configured.auth, configured.skip_acl, configured.enforced_schemes.as_deref()));
     let settings = Settings {
         frame_bytes_max: 0xf_ffff,
         session_timeout_ms_min: TIMEOUT_MS.0 as u32,
         session_timeout_ms_max: TIMEOUT_MS.1 as u32,
         report_ms: TICK_MS / 2,
+        rules: auth.clone(),
+        persistent_watches: rules.persistent_watches,
+        bounds: Bounds::new(&configured, now.mono_ms(), seed),
     };
     let workers = (0..worker_count)
         .map(|at| {
             let (mailbox, postbox) = (mailboxes[at].clone(), postboxes[at].clone());
-            Worker::new(at as u16, settings, gate.clone(), mailbox, postbox, Arc::default(), seed ^ at as u64)
+            Worker::new(at as u16, settings.clone(), gate.clone(), mailbox, postbox, Arc::default(), seed ^ at as u64)
         })
         .collect();
-    let replica = Replica::solo(gate.clone(), mailboxes, postboxes, sessions, seed);
+    let settings = replica::Settings::new(&configured, auth);
+    let replica = Replica::solo(settings, gate.clone(), mailboxes, postboxes, sessions, seed);
     Server { gate, workers, replica, wal, files, preparing: None, out: Out::new(), durable: applied.raw() }
 }
 
 impl Sim {
     pub fn new(seed: u64) -> Sim {
         let mut rng = Rng::new(seed);
+        let (rules, mood) = draw_rules(&mut rng);
         let workers = 1 + rng.below(3);
-        let segment_bytes = *rng.pick(&[128 << 10, 256 << 10, 1 << 20]);
+        let segment_bytes = *rng.pick(&[512 << 10, 1 << 20]);
         let now_ns = 1_000_000_000;
         let wall_ms = 1_700_000_000_000;
         let disk = FaultyDisk::new(Image::default(), true);
         let now = Now { mono_ns: now_ns, wall_ms };
-        let server = recover(disk, segment_bytes, rng.next(), workers, now, |_, _| {});
+        let server = recover(disk, segment_bytes, rng.next(), workers, now, &rules);
         let clients = (0..2 + rng.below(5)).map(|_| Client { session: 0, conn: None }).collect();
         Sim {
             rng,
             now_ns,
             wall_ms,
             server,
-            model: Model::new(),
+            model: Model::new(rules),
             clients,
             conns: Vec::new(),
             sessions: BTreeMap::new(),
@@ -163,16 +269,20 @@ impl Sim {
             full: false,
             was_full: false,
             segment_bytes,
+            mood,
+            started_ms: now_ns / 1_000_000,
+            reaped_ms: Vec::new(),
+            silent_ms: None,
             retry: BTreeSet::new(),
             tally: Tally::default(),
         }
     }
 
-    fn now(&self) -> Now {
+    pub fn now(&self) -> Now {
         Now { mono_ns: self.now_ns, wall_ms: self.wall_ms }
     }
 
-    fn now_ms(&self) -> u64 {
+    pub fn now_ms(&self) -> u64 {
         self.now_ns / 1_000_000
     }
 
@@ -199,10 +309,27 @@ impl Sim {
         self.fall_silent();
         self.crash();
         self.tally.txns = self.model.last();
+        self.tally.quotas_judged = self.model.quotas_judged;
+        self.tally.quotas_open = self.model.quotas_open;
+        for connection in &self.conns {
+            for (pair, count) in &connection.coverage {
+                *self.tally.coverage.entry(*pair).or_default() += count;
+            }
+        }
     }
 
     fn pass(&mut self) {
-        let ms = *self.rng.pick(&[0, 1, 1, 2, 5, 20, 60, 200]);
+        let mut ms = *self.rng.pick(&[0, 1, 1, 2, 5, 20, 60, 200]);
+        if self.rng.percent(10)
+            && let Some(left_ms) = self.model.next_reapable_ms(self.wall_ms)
+        {
+            // To the last moment at which a znode must stay, or the first at which it may go.
+            ms = left_ms + self.rng.below(2) as u64;
+            self.now_ns += ms * 1_000_000;
+            self.wall_ms += ms as i64;
+            self.replica(true);
+            return;
+        }
         self.now_ns += ms * 1_000_000 + self.rng.below(1_000_000) as u64;
         // The wall clock steps either way.
         self.wall_ms += ms as i64 + *self.rng.pick(&[0, 0, 0, 0, 3, -3]);
@@ -214,12 +341,13 @@ impl Sim {
     }
 
     fn full(&mut self) {
-        self.full = self.rng.percent(30);
+        self.full = self.rng.percent(12);
         self.was_full |= self.full;
     }
 
     /// The process sleeps while its clients go on pinging.
     fn pause(&mut self) {
+        let since_ms = self.now_ms();
         let rounds = self.rng.below(40);
         for _ in 0..rounds {
             self.now_ns += 300_000_000;
@@ -235,18 +363,42 @@ impl Sim {
                 }
             }
         }
+        // Workers may have been put to sleep between asking their sockets and their turn.
+        if self.rng.percent(50) {
+            for worker in 0..self.server.workers.len() {
+                self.turn(worker, true, Some(since_ms));
+            }
+        }
         // The replica is first to wake.
         if self.rng.percent(70) {
             self.replica(true);
         }
     }
 
-    fn send(&mut self, conn: usize, ask: Ask) {
-        let xid = self.next_xid;
+    pub fn send(&mut self, conn: usize, ask: Ask) {
+        let mut xid = self.next_xid;
         self.next_xid += 1;
-        self.asked.insert(xid, (ask.clone(), conn));
+        if matches!(ask, Ask::Auth { .. }) && self.rng.percent(70) {
+            xid = -4;
+        }
         let now_ms = self.now_ms();
-        self.conns[conn].ask(ask, xid, self.seen, now_ms);
+        let connection = &mut self.conns[conn];
+        let is_read = connection.ask(ask.clone(), xid, self.seen, now_ms, &self.model.rules);
+        self.asked.insert(xid, Asked { ask, conn, who: connection.who.clone(), is_read });
+    }
+
+    fn drawn(&mut self) -> Draw<'_> {
+        Draw { rng: &mut self.rng, mood: self.mood, newest: self.model.newest(), seen: self.seen }
+    }
+
+    fn draw(&mut self) -> Ask {
+        self.drawn().ask()
+    }
+
+    /// Proves something: what most clients begin with.
+    fn prove(&mut self, conn: usize) {
+        let ask = self.drawn().auth();
+        self.send(conn, ask);
     }
 
     fn client(&mut self) {
@@ -269,17 +421,25 @@ impl Sim {
             2 if self.conns[conn].connected => self.connect(at),
             3 if self.rng.percent(50) => self.send(conn, Ask::Close),
             4 if self.rng.percent(30) => {
-                let op = *self.rng.pick(&[0, -1, 13, 14, 6, 999, -10, 100, 104]);
+                let op = *self.rng.pick(&[0, -1, 13, 999, -10, 10, 23, 108]);
                 self.send(conn, Ask::Unknown(op));
             }
             5 if self.rng.percent(30) => {
                 self.conns[conn].end = End::AnyTime;
                 let junk = *self.rng.pick(&[&[0xff; 8], &[0x7f; 8], &[0, 0, 0, 4, 1, 2, 3, 4]]);
-                self.conns[conn].sent.extend_from_slice(junk);
+                let now_ms = self.now_ms();
+                self.conns[conn].push(junk, now_ms, false);
+            }
+            // HALF: with these limits, requests that the worker has taken already are lost.
+            6 if self.conns[conn].connected && self.model.rules.outstanding_max == 1000 && self.rng.percent(30) => {
+                // It says that it is through, and waits for what it asked.
+                self.conns[conn].end = End::AfterAnswers;
+                self.conns[conn].half_closed = true;
+                self.conns[conn].since_ms = self.now_ms();
             }
             _ => {
                 for _ in 0..1 + self.rng.below(6) {
-                    let ask = draw(&mut self.rng, self.seen);
+                    let ask = self.draw();
                     self.send(conn, ask);
                 }
             }
@@ -299,7 +459,8 @@ impl Sim {
 
     fn connect(&mut self, client: usize) {
         let worker = self.rng.below(self.server.workers.len());
-        let (peer, now): (SocketAddr, Now) = ("127.0.0.1:4".parse().unwrap(), self.now());
+        let (peer, address) = *self.rng.pick(PEERS);
+        let (peer, now): (SocketAddr, Now) = (peer.parse().unwrap(), self.now());
         let slot = self.server.workers[worker].open(peer, now).expect("there is room for a connection");
         let former = self.clients[client].conn;
         let mut session = self.clients[client].session;
@@ -319,11 +480,11 @@ impl Sim {
         }
         self.clients[client].session = session;
         let conn = self.conns.len();
-        let mut connection = Connection::new(worker, slot, client, session, self.now_ms());
+        let mut connection = Connection::new(worker, slot, client, session, self.now_ms(), address);
         if self.rng.percent(2) {
             connection.word = true;
             connection.end = End::AnyTime;
-            connection.sent.extend_from_slice(b"ruok");
+            connection.push(b"ruok", now.mono_ms(), false);
             self.conns.push(connection);
             return;
         }
@@ -356,29 +517,46 @@ impl Sim {
         if connection.knows_read_only {
             payload.push(0);
         }
-        connection.sent.extend((payload.len() as i32).to_be_bytes());
-        connection.sent.extend(payload);
-        let now_ms = self.now_ms();
-        connection.arrivals.push_back((connection.sent.len(), now_ms));
+        let mut frame = Vec::new();
+        buffer(&mut frame, Some(&payload));
+        connection.push(&frame, now.mono_ms(), true);
         if let Some(seen) = self.sessions.get_mut(&session)
             && connection.end == End::Unexpected
         {
             seen.timeout_ms = seen.timeout_ms.min(connection.timeout_ms as u64);
+            seen.timeout_max_ms = seen.timeout_max_ms.max(connection.timeout_ms as u64);
             // Whoever has it now may lose it from here on.
             seen.attached = None;
         }
         self.conns.push(connection);
         self.clients[client].conn = Some(conn);
-        if self.rng.percent(30) && self.conns[conn].end == End::Unexpected {
-            let ask = draw(&mut self.rng, self.seen);
-            self.send(conn, ask);
+        let proves = if self.model.rules.is_let_in(&self.conns[conn].who) { 40 } else { 90 };
+        if self.conns[conn].end == End::Unexpected {
+            if self.rng.percent(proves) {
+                self.prove(conn);
+            }
+            if self.rng.percent(30) {
+                let ask = self.draw();
+                self.send(conn, ask);
+            }
         }
     }
 
     /// One turn of a worker, as its driver makes it; `ragged`: with bytes split and sockets passed over at random.
-    fn worker(&mut self, worker: usize, ragged: bool) {
+    pub fn worker(&mut self, worker: usize, ragged: bool) {
+        let late_ms = *self.rng.pick(&[0, 0, 0, 0, 0, 0, 1, 20, 300, 900]);
+        let listened_ms = self.now_ms().saturating_sub(late_ms);
+        self.turn(worker, ragged, (ragged && late_ms != 0).then_some(listened_ms));
+    }
+
+    /// `listened_ms`: the sockets were asked a while ago, and what came since has not been announced.
+    fn turn(&mut self, worker: usize, ragged: bool, listened_ms: Option<u64>) {
         let now = self.now();
         self.server.workers[worker].begin(now);
+        if let Some(listened_ms) = listened_ms {
+            self.server.workers[worker].listened(listened_ms);
+        }
+        let listened_ms = listened_ms.unwrap_or(now.mono_ms());
         let mut heard_all = true;
         for conn in 0..self.conns.len() {
             let connection = &mut self.conns[conn];
@@ -387,16 +565,18 @@ impl Sim {
             }
             let skips = ragged && self.rng.percent(20);
             let turn = &mut self.server.workers[worker];
-            while !skips && turn.wants_input(connection.slot) && connection.fed < connection.sent.len() {
-                let rest = connection.sent.len() - connection.fed;
+            let announced = connection.arrived_by(listened_ms);
+            while !skips && turn.wants_input(connection.slot) && connection.fed < announced {
+                let rest = announced - connection.fed;
                 let bytes = if ragged && self.rng.percent(40) { 1 + self.rng.below(rest.min(40)) } else { rest };
                 turn.input(connection.slot, &connection.sent[connection.fed..connection.fed + bytes]);
                 connection.fed += bytes;
-                while let Some(&(end, at_ms)) = connection.arrivals.front()
+                while let Some(&Arrival { end, at_ms, touches, .. }) = connection.arrivals.front()
                     && end <= connection.fed
                 {
                     connection.arrivals.pop_front();
-                    if let Some(session) = self.sessions.get_mut(&connection.session)
+                    if touches
+                        && let Some(session) = self.sessions.get_mut(&connection.session)
                         && connection.end != End::AnyTime
                     {
                         session.heard_ms.push(at_ms);
@@ -406,8 +586,12 @@ impl Sim {
                     break;
                 }
             }
-            let unread = connection.fed < connection.sent.len();
-            heard_all &= !(unread && turn.wants_input(connection.slot));
+            let unread = connection.fed < announced;
+            heard_all &= !unread || is_its_own_fault(turn, connection.slot);
+            if connection.half_closed && !unread && connection.fed == connection.sent.len() {
+                connection.half_closed = false;
+                turn.hung_up(connection.slot);
+            }
             if connection.hung_up && (!unread || (ragged && self.rng.percent(30))) {
                 connection.over = true;
                 turn.lost(connection.slot);
@@ -467,64 +651,8 @@ impl Sim {
         }
     }
 
-    /// A connection was told that it has its session.
-    fn attached(&mut self, conn: usize, applied: u64) {
-        let connection = &self.conns[conn];
-        let id = connection.session;
-        if connection.refused {
-            let closing = self.model.states.last().unwrap().sessions.contains_key(&id);
-            let doomed = self.sessions.get_mut(&id).map(|session| {
-                session.doomed |= !connection.to_be_refused;
-                session.doomed
-            });
-            // Refused by a wrong password, because it is gone, or because it is about to be: then it must go.
-            assert!(connection.to_be_refused || !closing || doomed == Some(true));
-            return;
-        }
-        let session = self.sessions.entry(id).or_default();
-        session.attached = Some(conn);
-        self.clients[connection.client].session = id;
-        if connection.resumes {
-            self.tally.resumes += 1;
-            if session.stray {
-                return;
-            }
-            // The resume is a barrier: what the session asked elsewhere is applied, or never will be.
-            let late = self.model.history.iter().enumerate().rev().find(|(_, done)| {
-                done.session == id && self.asked.get(&done.xid).is_some_and(|(_, asked_on)| *asked_on != conn)
-            });
-            if let Some((zxid, _)) = late {
-                assert!(zxid as u64 <= applied, "resumed at {applied}, and an earlier request of it became {zxid}");
-            }
-        }
-    }
-
-    fn ended_by_server(&mut self, conn: usize) {
-        let connection = &mut self.conns[conn];
-        connection.over = true;
-        if connection.word || connection.hung_up || connection.refused || connection.end == End::AnyTime {
-            return;
-        }
-        let id = connection.session;
-        let gone = !self.model.states.last().unwrap().sessions.contains_key(&id);
-        let elsewhere = self.sessions.get(&id).is_some_and(|session| session.stray || session.attached != Some(conn));
-        let refused_full = !connection.connected && self.was_full;
-        let had_time = connection.since_ms + SESSIONLESS_MS_MAX <= self.now_ns / 1_000_000;
-        if connection.end == End::AfterAnswers && (connection.expected.is_empty() || had_time) {
-            return;
-        }
-        if !connection.connected && had_time {
-            return;
-        }
-        assert!(
-            gone || elsewhere || refused_full,
-            "connection {conn} of session {id:#x} was ended, with {} requests unanswered",
-            connection.expected.len()
-        );
-    }
-
     /// One turn of the replica and the log, as their driver makes it.
-    fn replica(&mut self, ragged: bool) {
+    pub fn replica(&mut self, ragged: bool) {
         let now = self.now();
         let server = &mut self.server;
         if let Some(prepare) = server.preparing.take_if(|_| !ragged || self.rng.percent(50)) {
@@ -548,10 +676,11 @@ impl Sim {
                 None => Event::Look,
             };
             server.replica.handle(event, now, &mut server.out);
+            let applied = server.gate.read().applied.raw();
             let appends: Vec<_> = server.out.appends.drain(..).collect();
             for append in &appends {
                 let bytes = self.server.replica.bytes(append.span).to_vec();
-                self.appended(append.zxid, &bytes);
+                self.appended(append.zxid, &bytes, applied);
                 self.server.wal.append(append.zxid, &bytes).expect("the log has the room it announced");
             }
             let server = &mut self.server;
@@ -564,90 +693,8 @@ impl Sim {
         }
     }
 
-    /// The server has given a request its place in history: the model executes it there, too.
-    fn appended(&mut self, zxid: Zxid, bytes: &[u8]) {
-        assert_eq!(zxid.raw(), self.model.last() + 1);
-        let mut reader = Reader::new(bytes);
-        let header = TxnHeader::decode(&mut reader).unwrap();
-        let txn = Txn::decode(&header, &mut reader).unwrap();
-        assert_eq!((header.zxid, header.time_ms), (zxid, self.wall_ms));
-        let id = header.session.raw();
-        match txn {
-            Txn::CreateSession { timeout_ms } => {
-                self.model.open(id, timeout_ms);
-                let heard_ms = vec![self.now_ms()];
-                let seen = SessionSeen { timeout_ms: timeout_ms as u64, heard_ms, ..SessionSeen::default() };
-                assert!(self.sessions.insert(id, seen).is_none(), "session id {id:#x} given out twice");
-            }
-            Txn::CloseSession { paths } => {
-                let listed: Vec<String> =
-                    paths.iter().flat_map(|paths| paths.iter()).map(|path| path.into_owned()).collect();
-                if header.cxid == 0 {
-                    self.expired(id);
-                } else {
-                    assert!(matches!(self.asked[&header.cxid].0, Ask::Close));
-                    self.check_origin(id, header.cxid);
-                }
-                self.model.close(id, header.cxid);
-                let gone: Vec<String> =
-                    self.model.history.last().unwrap().changes.iter().map(|changed| changed.path.clone()).collect();
-                assert_eq!(listed, gone, "the ephemerals of session {id:#x}");
-            }
-            _ => {
-                self.check_origin(id, header.cxid);
-                let (ask, _) = self.asked[&header.cxid].clone();
-                let doomed = matches!(&txn, Txn::Error { code } if *code == crate::model::SESSION_EXPIRED);
-                self.sessions.get_mut(&id).expect("a session that asks is known").doomed |= doomed;
-                let code = self.model.write(&ask, header.cxid, id, !doomed, header.time_ms);
-                match &txn {
-                    Txn::Error { code: logged } => assert_eq!(*logged, code, "{ask:?}"),
-                    _ => assert_eq!(code, 0, "{ask:?} is logged as {txn:?}"),
-                }
-            }
-        }
-    }
-
-    /// A request comes from its session, and from nobody who had lost it.
-    fn check_origin(&self, id: i64, xid: i32) {
-        let (ask, conn) = &self.asked[&xid];
-        let session = &self.sessions[&id];
-        let connection = &self.conns[*conn];
-        assert!(connection.session == id || !connection.connected || connection.hung_up, "{ask:?} of another session");
-        if !session.stray
-            && let Some(attached) = session.attached
-        {
-            assert!(*conn == attached, "{ask:?} of connection {conn}, and {attached} has the session");
-        }
-    }
-
-    fn expired(&mut self, id: i64) {
-        let now_ms = self.now_ms();
-        let session = self.sessions.get_mut(&id).expect("an expired session is known");
-        let mut heard_ms = session.heard_ms.clone();
-        for connection in &self.conns {
-            let up = !connection.over && connection.session == id && connection.connected && !connection.refused;
-            if up
-                && self.server.workers[connection.worker].wants_input(connection.slot)
-                && connection.end == End::Unexpected
-            {
-                heard_ms.extend(connection.arrivals.iter().map(|(_, at_ms)| *at_ms));
-            }
-        }
-        heard_ms.push(now_ms);
-        heard_ms.sort_unstable();
-        let silent_ms = heard_ms.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0);
-        let timeout_ms = session.timeout_ms;
-        // A connect that was given up may have taken the session from whoever went on talking in its name.
-        assert!(
-            session.stray || timeout_ms < silent_ms,
-            "session {id:#x} expired after {silent_ms} ms of silence, its timeout is {timeout_ms} ms; heard at {heard_ms:?}"
-        );
-        session.heard_ms = vec![now_ms];
-        self.tally.expiries += 1;
-    }
-
     /// Power is cut: a new life on what the disk kept.
-    fn crash(&mut self) {
+    pub fn crash(&mut self) {
         self.tally.crashes += 1;
         let recording = self.server.files.recording();
         let steps = recording.steps();
@@ -659,17 +706,20 @@ impl Sim {
         let seed = self.rng.next();
         let workers = 1 + self.rng.below(3);
         let now = self.now();
-        let server = recover(disk, self.segment_bytes, seed, workers, now, |_, _| {});
+        let server = recover(disk, self.segment_bytes, seed, workers, now, &self.model.rules);
         let kept = server.gate.read().applied.raw();
         assert!(durable <= kept, "recovered up to {kept}, acknowledged was {durable}");
         assert!(kept <= appended, "recovered up to {kept}, written was {appended}");
         self.model.truncate(kept);
         self.server = server;
+        self.started_ms = now.mono_ms();
+        self.reaped_ms.clear();
         self.check_tree();
         let now_ms = self.now_ms();
         for connection in &mut self.conns {
             self.tally.replies += std::mem::take(&mut connection.replies);
             self.tally.events += std::mem::take(&mut connection.fired);
+            self.tally.withheld += std::mem::take(&mut connection.withheld);
             connection.over = true;
         }
         let open = self.model.states.last().unwrap().sessions.clone();
@@ -685,122 +735,11 @@ impl Sim {
         for (id, session) in &mut self.sessions {
             session.heard_ms = vec![now_ms];
             session.timeout_ms = session.timeout_ms.min(open[id] as u64);
+            session.timeout_max_ms = session.timeout_max_ms.max(open[id] as u64);
             session.attached = None;
             session.doomed = false;
         }
         self.retry.clear();
         self.full = false;
     }
-
-    /// The tree, the digest and the sessions are the model's.
-    fn check_tree(&self) {
-        let state = self.server.gate.read();
-        let due = self.model.state(state.applied.raw());
-        let mut found = 0;
-        state.tree.for_each(&mut |path: &str, node: NodeRef<'_>| {
-            found += 1;
-            let model = due.find(path).unwrap_or_else(|| panic!("{path} should not be there"));
-            assert_eq!(node.data(), model.data.as_deref(), "{path}");
-            let mut stat = Vec::new();
-            node.version().stat().encode(&mut stat);
-            let mut due_stat = Vec::new();
-            due.stat(path, &mut due_stat);
-            assert_eq!(stat, due_stat, "{path}");
-            assert_eq!(node.acl().count as usize, model.acl.len(), "{path}");
-            let mut children: Vec<&str> = node.children().collect();
-            children.sort_unstable();
-            assert_eq!(children, due.children(path), "{path}");
-        });
-        assert_eq!(found, due.nodes.len());
-        assert_eq!(state.tree.digest(), digest(due), "digest at {}", state.applied);
-        assert_eq!(state.sessions, due.sessions.len());
-        assert_eq!(state.tree.ephemerals_count(), due.nodes.values().filter(|node| node.owner != 0).count());
-    }
-
-    /// Lets everything that is under way come to its end.
-    fn settle(&mut self) {
-        self.full = false;
-        self.server.files.set_order(Order::Oldest);
-        for _ in 0..60 {
-            for worker in 0..self.server.workers.len() {
-                self.worker(worker, false);
-            }
-            self.replica(false);
-            self.now_ns += 100_000;
-        }
-    }
-
-    fn check_at_rest(&mut self) {
-        let applied = self.server.gate.read().applied.raw();
-        assert_eq!(applied, self.model.last(), "not everything was applied");
-        assert!(self.server.replica.is_idle());
-        for connection in &mut self.conns {
-            if connection.is_up() && connection.connected && !connection.refused {
-                assert!(connection.end == End::Unexpected, "a connection that asked for its end is still there");
-                connection.check_nothing_is_missing(applied, &self.model);
-            }
-        }
-        self.check_tree();
-    }
-
-    /// Nobody says anything any more: every session ends, and takes its ephemerals along.
-    fn fall_silent(&mut self) {
-        let until_ms = self.now_ms() + TIMEOUT_MS.1 as u64 + 2 * TICK_MS;
-        while self.now_ms() < until_ms {
-            self.now_ns += 100_000_000;
-            self.wall_ms += 100;
-            for worker in 0..self.server.workers.len() {
-                self.worker(worker, false);
-            }
-            self.replica(false);
-        }
-        self.settle();
-        let last = self.model.states.last().unwrap();
-        assert!(last.sessions.is_empty(), "sessions that never expired: {:x?}", last.sessions);
-        assert!(last.nodes.values().all(|node| node.owner == 0), "an ephemeral znode survived its session");
-        assert_eq!(self.server.replica.sessions(), 0);
-        assert!(self.server.workers.iter().all(|worker| worker.is_settled()), "a request was never completed");
-        self.check_tree();
-        for connection in &self.conns {
-            self.tally.replies += connection.replies;
-            self.tally.events += connection.fired;
-            assert!(connection.over || connection.session == 0, "a connection outlived its session");
-        }
-        for connection in &mut self.conns {
-            (connection.replies, connection.fired) = (0, 0);
-        }
-    }
-}
-
-/// The digest as `semantics.md` 17 defines it.
-fn digest(state: &crate::model::State) -> u64 {
-    let mut sum = 0u64;
-    for (path, node) in &state.nodes {
-        if path.starts_with("/zookeeper/") {
-            continue;
-        }
-        let mut bytes = path.as_bytes().to_vec();
-        bytes.extend(node.data.as_deref().unwrap_or_default());
-        for long in [node.czxid, node.mzxid, node.pzxid, node.ctime as u64, node.mtime as u64] {
-            bytes.extend(long.to_be_bytes());
-        }
-        for int in [node.version, node.created, node.aversion] {
-            bytes.extend(int.to_be_bytes());
-        }
-        bytes.extend(node.owner.to_be_bytes());
-        sum = sum.wrapping_add(u64::from(crc32(&bytes)));
-    }
-    sum
-}
-
-/// CRC-32 (IEEE), bit by bit.
-fn crc32(bytes: &[u8]) -> u32 {
-    let mut crc = !0u32;
-    for byte in bytes {
-        crc ^= u32::from(*byte);
-        for _ in 0..8 {
-            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
-        }
-    }
-    !crc
 }

@@ -12,7 +12,7 @@ use zorilla_models::mailbox::{Item, Mailbox, Piece};
 use zorilla_models::mutants;
 use zorilla_models::sync::clamp_queues;
 use zorilla_models::wake::{Bell, Sleeper};
-use zorilla_models::watch::{Change, ConnId, Fired, Interest, WatchKind, WatchTable};
+use zorilla_models::watch::{Added, Change, ConnId, Fired, Interest, WatchKind, WatchTable};
 use zorilla_proto::ids::Zxid;
 
 use crate::subject::EventFd;
@@ -63,7 +63,7 @@ fn replica(gate: &RwLock<State>, mailbox: &Mailbox, slices: &[u64], read: bool, 
                 let draft = draft.get_or_insert_with(|| mailbox.blank());
                 let path = Piece::push(&mut draft.bytes, PATH.as_bytes());
                 let change = Change::DataChanged;
-                draft.items.push(Item::Changed { change, path, zxid, node_readable: true, parent_readable: true });
+                draft.items.push(Item::Changed { change, path, zxid, node_acl: None, parent_acl: None });
             }
             state.version += 1;
             state.applied = zxid;
@@ -108,7 +108,7 @@ impl Worker {
                     }
                     Item::Watch { conn, kind, path, zxid } => {
                         let path = std::str::from_utf8(path.of(&delivery.bytes)).unwrap();
-                        if !self.watches.add(kind, path, conn, zxid) {
+                        if self.watches.add(kind, path, conn, zxid) != Added::New {
                             self.mailbox.interest.lower(kind, path);
                         }
                     }
@@ -133,7 +133,7 @@ impl Worker {
         assert!(self.delivered == pushed, "read at {pushed} with only {} delivered", self.delivered);
         assert!(pushed <= state.applied, "delivered {pushed} ahead of {}", state.applied);
         let version = state.version;
-        let is_new = self.watches.add(DATA, PATH, CONN, state.applied);
+        let is_new = self.watches.add(DATA, PATH, CONN, state.applied) == Added::New;
         if driver == Driver::RaisesOutside {
             drop(state);
             if is_new {
@@ -212,6 +212,19 @@ fn worker_and_replica_count_in_one_place() {
             Interest::new,
             |interest| interest.raise(DATA, PATH),
             |interest| interest.lower(DATA, PATH),
+            may_watch,
+        );
+    });
+}
+
+#[test]
+fn they_count_subtrees_in_one_place_too() {
+    explore(|| {
+        let may_watch = |interest: &Interest| interest.may_watch(Change::DataChanged, PATH);
+        counts_add_up(
+            Interest::new,
+            |interest| interest.raise(WatchKind::Recursive, "/"),
+            |interest| interest.lower(WatchKind::Recursive, "/"),
             may_watch,
         );
     });

@@ -97,9 +97,7 @@ fn rank(server: &str) -> u8 {
 /// Where a shape stands on the page; one that is no shape of ours comes last.
 fn order(text: &str) -> impl Ord + use<> {
     match text.parse::<Shape>() {
-        Ok(shape) => {
-            (0, Some(shape.work), shape.data_bytes, shape.rate, shape.clients * shape.pipeline, shape.pipeline)
-        }
+        Ok(shape) => (0, Some(shape.work), shape.size, shape.rate, shape.clients * shape.pipeline, shape.pipeline),
         Err(_) => (1, None, 0, None, 0, 0),
     }
 }

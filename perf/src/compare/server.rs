@@ -20,6 +20,13 @@ pub const JAVA_VERSION: &str = "3.9.5";
 /// Where this package stands in the source tree: the pom, the cache and the results are beside it.
 const PACKAGE: &str = env!("CARGO_MANIFEST_DIR");
 
+/// How long one handshake may take until another is tried: the Java server forgets connections that it took while
+/// it was starting.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Connections that may wait to be accepted, for every server.
+pub const LISTEN_BACKLOG: u16 = 4096;
+
 /// How long a server may take until it grants a session.
 const START: Duration = Duration::from_secs(60);
 
@@ -183,6 +190,9 @@ impl Launcher {
             "clientPortAddress=127.0.0.1".to_owned(),
             "maxClientCnxns=0".to_owned(),
             "4lw.commands.whitelist=*".to_owned(),
+            // The default of the reference is 50: handshakes beyond that many at once would wait for the client's
+            // kernel to send its SYN again, and tell nothing about the server.
+            format!("clientPortListenBacklog={LISTEN_BACKLOG}"),
         ];
         fs::create_dir_all(directory.join("data"))?;
         fs::create_dir_all(directory.join("log"))?;
@@ -274,10 +284,15 @@ impl Server {
         process::usage(&self.child.id().to_string())
     }
 
+    /// CPU time of its threads, exactly; see [`process::running_s`].
+    pub fn running_s(&self) -> io::Result<f64> {
+        process::running_s(&self.child.id().to_string())
+    }
+
     fn await_session(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         loop {
-            let refused = match Session::open(self.address, 10_000) {
+            let refused = match Session::open_within(HANDSHAKE_PATIENCE, self.address, 10_000) {
                 Ok(session) => return session.close(),
                 Err(error) => error,
             };

@@ -70,6 +70,11 @@ impl Starter {
 }
 
 impl Server {
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Waits until the server gives out a session, and returns it.
     pub fn wait_serving(&mut self) -> Result<(Conn, Ticket), String> {
         let started = Instant::now();

@@ -1,12 +1,16 @@
 package zorilla;
 
-import static java.nio.charset.StandardCharsets.UTF_8;
+import static zorilla.Check.bytes;
+import static zorilla.Check.create;
+import static zorilla.Check.fails;
+import static zorilla.Check.same;
+import static zorilla.Check.text;
+import static zorilla.Check.yes;
 
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
-import java.util.Objects;
 import java.util.TreeSet;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.ThreadLocalRandom;
@@ -22,35 +26,32 @@ import org.apache.zookeeper.data.Stat;
 
 /** What applications do through the Java client. */
 final class Scenarios {
-    interface Call {
-        void run() throws Exception;
-    }
-
     private Scenarios() {
     }
 
-    static void addTo(List<Main.Named> all) {
-        all.add(new Main.Named("create, get, set, delete and their Stats", Scenarios::crud));
-        all.add(new Main.Named("create2 returns the Stat of the new znode", Scenarios::create2));
-        all.add(new Main.Named("null and empty data differ", Scenarios::nullData));
-        all.add(new Main.Named("every error code", Scenarios::errors));
-        all.add(new Main.Named("sequential names", Scenarios::sequential));
-        all.add(new Main.Named("an asynchronous pipeline keeps its order", Scenarios::pipeline));
-        all.add(new Main.Named("many clients in parallel", Scenarios::parallel));
-        all.add(new Main.Named("sync", Scenarios::sync));
-        all.add(new Main.Named("big data near one mebibyte", Scenarios::bigData));
-        all.add(new Main.Named("data watches", Scenarios::dataWatch));
-        all.add(new Main.Named("exists watches", Scenarios::existsWatch));
-        all.add(new Main.Named("child watches", Scenarios::childWatch));
-        all.add(new Main.Named("the event comes before the new data", Scenarios::eventBeforeData));
-        all.add(new Main.Named("ephemerals die with closeSession", Scenarios::ephemeralClose));
-        all.add(new Main.Named("ephemerals die with their expired session", Scenarios::ephemeralExpiry));
-        all.add(new Main.Named("a session is resumed by id and password", Scenarios::resume));
-        all.add(new Main.Named("a wrong password is an expired session", Scenarios::wrongPassword));
-        all.add(new Main.Named("a session closed elsewhere is an expired session", Scenarios::expired));
-        all.add(new Main.Named("kill -9: session, ephemerals and watches go on", (s, top) -> restart(s, top, true)));
-        all.add(new Main.Named("SIGTERM: session, ephemerals and watches go on", (s, top) -> restart(s, top, false)));
-        all.add(new Main.Named("kill -9: missed changes are told by setWatches", Scenarios::missedChanges));
+    static void addTo(Suite suite) {
+        suite.add("create, get, set, delete and their Stats", Scenarios::crud);
+        suite.add("create2 returns the Stat of the new znode", Scenarios::create2);
+        suite.add("null and empty data differ", Scenarios::nullData);
+        suite.add("every error code", Scenarios::errors);
+        suite.add("sequential names", Scenarios::sequential);
+        suite.add("an asynchronous pipeline keeps its order", Scenarios::pipeline);
+        suite.add("many clients in parallel", Scenarios::parallel);
+        suite.add("sync", Scenarios::sync);
+        suite.add("big data near one mebibyte", Scenarios::bigData);
+        suite.add("data watches", Scenarios::dataWatch);
+        suite.add("exists watches", Scenarios::existsWatch);
+        suite.add("child watches", Scenarios::childWatch);
+        suite.add("the event comes before the new data", Scenarios::eventBeforeData);
+        suite.add("ephemerals die with closeSession", Scenarios::ephemeralClose);
+        suite.add("ephemerals die with their expired session", Scenarios::ephemeralExpiry);
+        suite.add("a client that asks nothing keeps its session", Scenarios::idle);
+        suite.add("a session is resumed by id and password", Scenarios::resume);
+        suite.add("a wrong password is an expired session", Scenarios::wrongPassword);
+        suite.add("a session closed elsewhere is an expired session", Scenarios::expired);
+        suite.add("kill -9: session, ephemerals and watches go on", (s, top) -> restart(s, top, true));
+        suite.add("SIGTERM: session, ephemerals and watches go on", (s, top) -> restart(s, top, false));
+        suite.add("kill -9: missed changes are told by setWatches", Scenarios::missedChanges);
     }
 
     private static void crud(Server server, String top) throws Exception {
@@ -351,6 +352,18 @@ final class Scenarios {
         }
     }
 
+    /** Only its pings are heard, for several times its timeout. */
+    private static void idle(Server server, String top) throws Exception {
+        try (Client owner = new Client(server.hosts(), 1500); Client witness = new Client(server)) {
+            same(1500, owner.zk.getSessionTimeout());
+            owner.zk.create(top, null, Ids.OPEN_ACL_UNSAFE, CreateMode.EPHEMERAL);
+            owner.states.clear();
+            Thread.sleep(4 * 1500);
+            same(owner.zk.getSessionId(), witness.zk.exists(top, false).getEphemeralOwner());
+            yes(owner.states.isEmpty(), "it stayed connected: " + owner.states);
+        }
+    }
+
     private static void resume(Server server, String top) throws Exception {
         try (Link link = new Link(server)) {
             // Cut off, or the first client would take the session back at once.
@@ -490,37 +503,5 @@ final class Scenarios {
             server.stop();
         }
         server.start();
-    }
-
-    private static void create(ZooKeeper zk, String path) throws Exception {
-        zk.create(path, new byte[0], Ids.OPEN_ACL_UNSAFE, CreateMode.PERSISTENT);
-    }
-
-    private static byte[] bytes(String text) {
-        return text.getBytes(UTF_8);
-    }
-
-    private static String text(byte[] data) {
-        return data == null ? null : new String(data, UTF_8);
-    }
-
-    private static void same(Object expected, Object found) {
-        yes(Objects.equals(expected, found), "expected " + expected + ", found " + found);
-    }
-
-    private static void yes(boolean holds, String what) {
-        if (!holds) {
-            throw new AssertionError(what);
-        }
-    }
-
-    private static void fails(Code expected, Call call) throws Exception {
-        try {
-            call.run();
-        } catch (KeeperException error) {
-            same(expected, error.code());
-            return;
-        }
-        throw new AssertionError("expected " + expected + ", it succeeded");
     }
 }

@@ -1,0 +1,10 @@
+//! What the server itself reads: its configuration, words, credentials, ACL entries, quotas and paths.
+#![cfg_attr(fuzzing, no_main)]
+
+#[cfg(fuzzing)]
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| zorilla_fuzz::feed(zorilla_fuzz::Group::Server, bytes));
+
+#[cfg(not(fuzzing))]
+fn main() -> std::process::ExitCode {
+    zorilla_fuzz::needs_cargo_fuzz()
+}

@@ -1,0 +1,354 @@
+//! What concerns subtrees: how many znodes they hold, and the counts of quotas, which follow every change.
+
+use super::quota::{self, Quota, Track};
+use super::{NodeRef, ROOT, Tree, path};
+use crate::table::NONE;
+
+impl Tree {
+    /// The deepest subtree with a quota that `path` belongs to (`semantics.md` 10.1).
+    pub fn quota_of<'p>(&self, path: &'p str) -> Option<&'p str> {
+        self.quota(path).map(|(subject, _)| subject)
+    }
+
+    /// How many subtrees have a quota.
+    pub fn quotas_count(&self) -> usize {
+        self.quotas.len()
+    }
+
+    /// The same subtree, and what its quota says.
+    pub fn quota<'p>(&self, path: &'p str) -> Option<(&'p str, &Quota)> {
+        self.quotas.of(path)
+    }
+
+    /// The znodes that may be deleted now, `max` at most: see [`super::reap`].
+    pub fn reapable(&self, now_ms: i64, never_used_ms: i64, with_ttl: bool, max: usize, each: &mut dyn FnMut(&str)) {
+        let mut path = String::new();
+        for slot in self.reapable.due(now_ms, never_used_ms, with_ttl).take(max) {
+            self.path_of(self.nodes.get(slot), &mut path);
+            each(&path);
+        }
+    }
+
+    /// Follows a change of `path`, already made, in what its quota counts; and quotas that come and go with their znodes.
+    #[inline]
+    pub(super) fn count_quota(&mut self, path: &str, bytes: i64, count: i64) {
+        let is_below_root = path.starts_with(quota::ROOT);
+        if !is_below_root && self.quotas.is_empty() {
+            return;
+        }
+        if is_below_root {
+            self.follow_quota(path, count);
+        }
+        let Some((subject, quota)) = self.quotas.of_mut(path) else { return };
+        // Written anew even where nothing is added, as in the reference, so that a text of a client's becomes one of the
+        // server's. Counts that a client has made unreadable stay as they are.
+        let Some(stats) = &mut quota.stats else { return };
+        stats.count = stats.count.wrapping_add(count);
+        stats.bytes = stats.bytes.wrapping_add(bytes);
+        let text = stats.text();
+        self.write_stats(subject, &text);
+    }
+
+    /// Takes note of what the znodes of quotas say, if `path` is one that came (`count` is 1), went (−1) or was set (0).
+    fn follow_quota(&mut self, path: &str, count: i64) {
+        let Some((parent, name)) = path::split(path) else { return };
+        let Some(subject) = quota::subject(parent) else { return };
+        match (name, count) {
+            (quota::LIMITS, -1) => self.quotas.remove(subject),
+            (quota::LIMITS, _) => {
+                let limits = self.read_track(path);
+                // Counts may have come first.
+                let stats = self.read_track(&stats_path(subject));
+                *self.quotas.add(subject) = Quota { limits, stats };
+            }
+            (quota::STATS, 1) => self.recount(subject),
+            (quota::STATS, _) => {
+                let stats = self.read_track(path);
+                if let Some(quota) = self.quotas.get_mut(subject) {
+                    quota.stats = stats;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What stands in a znode of a quota. `None`: it is missing, or its text cannot be read.
+    fn read_track(&self, path: &str) -> Option<Track> {
+        Track::parse(self.find(path)?.data().unwrap_or_default())
+    }
+
+    /// Counts a subtree from scratch: its stats znode has just been created.
+    fn recount(&mut self, subject: &str) {
+        let (mut count, mut bytes) = (0, 0);
+        if let Some(root) = self.slot(subject) {
+            self.for_each_below(root, &mut |node| {
+                count += 1;
+                bytes += i64::from(node.version().data_bytes);
+            });
+        }
+        let stats = Track::new(count, bytes);
+        self.write_stats(subject, &stats.text());
+        if let Some(quota) = self.quotas.get_mut(subject) {
+            quota.stats = Some(stats);
+        }
+    }
+
+    /// Writes the counts of a quota straight into their znode: nothing of its stat changes but the length.
+    fn write_stats(&mut self, subject: &str, text: &str) {
+        let path = stats_path(subject);
+        let mut version = self.find(&path).expect("there are counts while their znode is there").version();
+        version.data_bytes = text.len() as u32;
+        version.data_is_null = false;
+        version.prefix_crc = super::digest::prefix_crc(&path, Some(text.as_bytes()));
+        self.set_data(&path, Some(text.as_bytes()), &version);
+    }
+
+    /// Every znode of a subtree, its root included.
+    fn for_each_below(&self, root: u32, each: &mut dyn FnMut(NodeRef<'_>)) {
+        let first_child = |slot: u32| match self.nodes.get(slot).extra {
+            NONE => NONE,
+            extra => self.extras.get(extra).first_child,
+        };
+        let mut slot = root;
+        loop {
+            each(NodeRef { tree: self, node: self.nodes.get(slot) });
+            let mut following = first_child(slot);
+            while following == NONE {
+                if slot == root {
+                    return;
+                }
+                following = self.nodes.get(slot).next;
+                if following == NONE {
+                    slot = self.nodes.get(slot).parent;
+                }
+            }
+            slot = following;
+        }
+    }
+
+    /// How many znodes there are below `path`, itself not counted. `None`: there is no such znode.
+    pub fn descendants(&self, path: &str) -> Option<u64> {
+        let slot = self.slot(path)?;
+        if slot == ROOT {
+            return Some(self.len() as u64 - 1);
+        }
+        let mut count = 0;
+        self.for_each_below(slot, &mut |_| count += 1);
+        Some(count - 1)
+    }
+}
+
+fn stats_path(subject: &str) -> String {
+    format!("{}{subject}/{}", quota::ROOT, quota::STATS)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::borrow::Cow;
+
+    use zorilla_proto::client::AclVec;
+    use zorilla_proto::ids::{SessionId, Zxid};
+    use zorilla_proto::op::Op;
+    use zorilla_proto::txn::{Txn, TxnHeader};
+
+    use super::*;
+    use crate::prep::effects::effects;
+
+    struct Grown {
+        tree: Tree,
+        zxid: u64,
+    }
+
+    impl Grown {
+        fn new() -> Grown {
+            Grown { tree: Tree::new(1), zxid: 0 }
+        }
+
+        fn make(&mut self, txn: &Txn<'_>) {
+            self.zxid += 1;
+            let header = TxnHeader {
+                session: SessionId::from_raw(7),
+                cxid: 0,
+                zxid: Zxid::from_raw(self.zxid),
+                time_ms: 1000 + self.zxid as i64,
+                op: txn.op().raw(),
+            };
+            effects(&header, txn, &mut self.tree).unwrap();
+        }
+
+        fn create(&mut self, path: &str, data: &[u8]) {
+            let (path, acl) = (Cow::Borrowed(path), Some(AclVec::OPEN));
+            let above = crate::tree::path::parent(&path).unwrap();
+            let parent_cversion = self.tree.find(above).unwrap().version().children_created + 1;
+            let (data, ephemeral, kind) = (Some(data), false, Op::Create);
+            self.make(&Txn::Create { path, data, acl, ephemeral, parent_cversion, kind });
+        }
+
+        fn delete(&mut self, path: &str) {
+            self.make(&Txn::Delete { path: Cow::Borrowed(path) });
+        }
+
+        fn text(&self, path: &str) -> String {
+            String::from_utf8(self.tree.find(path).unwrap().data().unwrap().to_vec()).unwrap()
+        }
+
+        fn due(&self, now_ms: i64, never_used_ms: i64, with_ttl: bool) -> Vec<String> {
+            let mut due = Vec::new();
+            self.tree.reapable(now_ms, never_used_ms, with_ttl, 100, &mut |path| due.push(path.to_owned()));
+            due
+        }
+    }
+
+    #[test]
+    fn a_quota_counts_its_subtree_and_what_happens_in_it() {
+        let mut grown = Grown::new();
+        grown.create("/a", b"12");
+        grown.create("/a/b", b"345");
+        grown.create("/ab", b"not of it");
+        grown.create("/zookeeper/quota/a", b"");
+        grown.create("/zookeeper/quota/a/zookeeper_limits", b"count=1,bytes=1");
+        let stats = "/zookeeper/quota/a/zookeeper_stats";
+        let digest = grown.tree.digest();
+        grown.create(stats, b"whatever");
+        assert_eq!(grown.tree.digest(), digest, "the digest does not cover quotas");
+        assert_eq!(grown.text(stats), "count=2,bytes=5");
+        let version = grown.tree.find(stats).unwrap().version();
+        grown.create("/a/b/c", b"6789");
+        assert_eq!(grown.text(stats), "count=3,bytes=9");
+        grown.make(&Txn::SetData { path: "/a".into(), data: None, version: 1 });
+        assert_eq!(grown.text(stats), "count=3,bytes=7");
+        grown.delete("/a/b/c");
+        grown.create("/ab/x", b"no");
+        assert_eq!(grown.text(stats), "count=2,bytes=3");
+        assert_eq!(grown.tree.find(stats).unwrap().version().mzxid, version.mzxid);
+        // What a client writes is counted from there on; what cannot be read stays.
+        grown.make(&Txn::SetData { path: stats.into(), data: Some(b"count=100"), version: 1 });
+        grown.create("/a/d", b"1");
+        assert_eq!(grown.text(stats), "count=101,bytes=0");
+        grown.make(&Txn::SetData { path: stats.into(), data: Some(b"?"), version: 2 });
+        grown.create("/a/e", b"1");
+        assert_eq!(grown.text(stats), "?");
+        assert_eq!(grown.tree.quota_of("/a/e"), Some("/a"));
+        grown.delete("/zookeeper/quota/a/zookeeper_limits");
+        assert_eq!((grown.tree.quota_of("/a/e"), grown.tree.quotas_count()), (None, 0));
+    }
+
+    #[test]
+    fn what_the_znodes_of_a_quota_say_is_known_in_whatever_order_they_change() {
+        let mut grown = Grown::new();
+        let (limits, stats) = ("/zookeeper/quota/a/zookeeper_limits", "/zookeeper/quota/a/zookeeper_stats");
+        // What is known is what a server that reads the znodes only now would know.
+        let is_known = |grown: &Grown| {
+            let (_, quota) = grown.tree.quota("/a/x").unwrap();
+            assert_eq!(quota.limits, grown.tree.read_track(limits), "limits");
+            assert_eq!(quota.stats, grown.tree.read_track(stats), "counts");
+            (quota.limits.clone(), quota.stats.clone())
+        };
+        let set = |grown: &mut Grown, path: &'static str, text: &[u8]| {
+            let version = grown.tree.find(path).unwrap().version().version + 1;
+            grown.make(&Txn::SetData { path: path.into(), data: Some(text), version });
+        };
+        grown.create("/zookeeper/quota/a", b"");
+        grown.create("/a", b"1");
+        grown.create(stats, b"counts come first");
+        assert_eq!(grown.text(stats), "count=1,bytes=1");
+        grown.create("/a/b", b"not counted without limits");
+        assert_eq!((grown.text(stats).as_str(), grown.tree.quota_of("/a")), ("count=1,bytes=1", None));
+        grown.create(limits, b"count=5");
+        assert_eq!(is_known(&grown), (Some(Track::new(5, -1)), Some(Track::new(1, 1))));
+        grown.create("/a/c", b"22");
+        set(&mut grown, limits, b"count=6");
+        assert_eq!(is_known(&grown), (Some(Track::new(6, -1)), Some(Track::new(2, 3))));
+        set(&mut grown, limits, b"none");
+        set(&mut grown, stats, b"x=1;count=7");
+        grown.create("/a/d", b"");
+        assert_eq!(grown.text(stats), "count=8,bytes=-1=;x=1");
+        let (unreadable, counted) = is_known(&grown);
+        assert_eq!((unreadable, counted.map(|stats| stats.count)), (None, Some(8)));
+        grown.delete(stats);
+        grown.create("/a/e", b"");
+        assert_eq!(is_known(&grown), (None, None));
+        grown.create(stats, b"");
+        assert_eq!(is_known(&grown), (None, Some(Track::new(5, 29))));
+        grown.delete(limits);
+        grown.create("/a/f", b"");
+        assert_eq!((grown.text(stats).as_str(), grown.tree.quota_of("/a")), ("count=5,bytes=29", None));
+    }
+
+    #[test]
+    fn texts_too_long_to_be_written_anew_with_every_write_stay_as_they_are() {
+        let mut grown = Grown::new();
+        let (limits, stats) = ("/zookeeper/quota/a/zookeeper_limits", "/zookeeper/quota/a/zookeeper_stats");
+        let long = "k=1;".repeat(200_000) + "countHardLimit=1";
+        grown.create("/a", b"");
+        grown.create("/zookeeper/quota/a", b"");
+        grown.create(limits, long.as_bytes());
+        grown.create(stats, b"");
+        grown.make(&Txn::SetData { path: stats.into(), data: Some(long.as_bytes()), version: 1 });
+        let (_, quota) = grown.tree.quota("/a").unwrap();
+        assert!(quota.limits.is_none() && quota.stats.is_none());
+        grown.create("/a/b", b"1");
+        assert_eq!(grown.text(stats), long);
+        // A shorter one is counted on.
+        grown.make(&Txn::SetData { path: stats.into(), data: Some(b"count=2,bytes=1"), version: 2 });
+        grown.create("/a/c", b"1");
+        assert_eq!(grown.text(stats), "count=3,bytes=2");
+    }
+
+    #[test]
+    fn the_root_has_no_quota() {
+        let mut grown = Grown::new();
+        grown.create("/zookeeper/quota/zookeeper_limits", b"count=1,bytes=1");
+        grown.create("/zookeeper/quota/zookeeper_stats", b"x");
+        grown.create("/a", b"");
+        assert_eq!(grown.tree.quotas_count(), 0);
+        assert_eq!(grown.text("/zookeeper/quota/zookeeper_stats"), "x");
+    }
+
+    #[test]
+    fn descendants_are_counted_without_the_znode_itself() {
+        let mut grown = Grown::new();
+        for path in ["/a", "/a/b", "/a/c", "/a/b/d", "/b"] {
+            grown.create(path, b"");
+        }
+        let counted = |path| grown.tree.descendants(path);
+        assert_eq!((counted("/"), counted("/a"), counted("/a/b"), counted("/b")), (Some(8), Some(3), Some(1), Some(0)));
+        assert_eq!((counted("/x"), counted("")), (None, Some(8)));
+    }
+
+    #[test]
+    fn what_may_go_is_known_when_its_time_comes() {
+        let mut grown = Grown::new();
+        let (acl, data) = (Some(AclVec::OPEN), None);
+        grown.make(&Txn::CreateContainer { path: "/c".into(), data, acl, parent_cversion: 1 });
+        grown.make(&Txn::CreateTtl { path: "/t".into(), data, acl, parent_cversion: 2, ttl_ms: 50 });
+        assert_eq!(grown.due(10_000, 0, true), ["/t"]);
+        assert_eq!(grown.due(10_000, 0, false), [""; 0]);
+        assert_eq!(grown.due(1051, 0, true), [""; 0]);
+        assert_eq!(grown.due(1053, 0, true), ["/t"]);
+        assert_eq!(grown.due(1200, 100, false), ["/c"]);
+        grown.create("/c/x", b"");
+        grown.create("/t/x", b"");
+        assert_eq!(grown.due(10_000, 1, true), [""; 0]);
+        grown.delete("/c/x");
+        grown.delete("/t/x");
+        grown.make(&Txn::SetData { path: "/t".into(), data, version: 1 });
+        assert_eq!(grown.due(1053, 0, true), ["/c"], "a set begins the time anew, children do not");
+        assert_eq!(grown.due(10_000, 0, true), ["/t", "/c"]);
+        // However many containers wait, what has expired gets its turn.
+        for number in 0..10 {
+            let path = format!("/c{number}");
+            let parent_cversion = 3 + number;
+            grown.make(&Txn::CreateContainer { path: path.as_str().into(), data, acl, parent_cversion });
+            grown.create(&format!("{path}/x"), b"");
+            grown.delete(&format!("{path}/x"));
+        }
+        assert!(grown.due(10_000, 0, true)[..2].contains(&"/t".to_owned()));
+        for number in 0..10 {
+            grown.make(&Txn::DeleteContainer { path: format!("/c{number}").into() });
+        }
+        grown.make(&Txn::DeleteContainer { path: "/c".into() });
+        grown.make(&Txn::DeleteContainer { path: "/t".into() });
+        assert_eq!(grown.due(i64::MAX, 1, true), [""; 0]);
+    }
+}
