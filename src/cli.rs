@@ -3,13 +3,21 @@
 //! Decides nothing about a configuration file, a flag or a port: those texts go to `config`, which knows what they
 //! may be. Prints nothing and ends nothing: `main` does what an [`Exit`] says.
 
+mod date;
+pub mod snapshot;
+mod tool;
+pub mod txnlog;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 
+use crate::compat::command::{Export, Import};
 use crate::config::Flag;
+
+pub use self::tool::Streams;
 
 /// The exit codes of the process, with the Java server's meanings.
 pub mod exit_code {
@@ -33,6 +41,14 @@ pub enum Command {
         /// The flags, in the order in which they were typed.
         flags: Vec<Flag>,
     },
+    /// Look at what a Java server left.
+    Import(Import),
+    /// Write the state as a Java server's directory.
+    Export(Export),
+    /// Print, sum up or check a snapshot of a Java server; `snapshot` reads the arguments.
+    Snapshot(Vec<OsString>),
+    /// Print, check, repair or cut a log of a Java server; `txnlog` reads the arguments.
+    TxnLog(Vec<OsString>),
     /// Print the version.
     Version,
 }
@@ -89,8 +105,25 @@ struct Typed {
 enum TypedCommand {
     /// Serve ZooKeeper clients until SIGTERM or SIGINT
     Server(TypedServer),
+    /// Show what would be taken over from a Java server's directories
+    Import(Import),
+    /// Write the state as a Java server's directory
+    Export(Export),
+    /// Print, sum up or check a snapshot of a Java server: format [-d] FILE | summary FILE ZNODE DEPTH | verify FILE
+    #[command(disable_help_flag = true)]
+    Snapshot(Tool),
+    /// Print, check, repair or cut a log of a Java server: -h says how
+    #[command(name = "txnlog", disable_help_flag = true)]
+    TxnLog(Tool),
     /// Print the version
     Version,
+}
+
+/// A tool that reads its arguments itself, as the Java server's tool does.
+#[derive(Args)]
+struct Tool {
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    arguments: Vec<OsString>,
 }
 
 #[derive(Args)]
@@ -145,6 +178,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Command, E
     })?;
     match typed.command {
         TypedCommand::Version => Ok(Command::Version),
+        TypedCommand::Import(import) => Ok(Command::Import(import)),
+        TypedCommand::Export(export) => Ok(Command::Export(export)),
+        TypedCommand::Snapshot(tool) => Ok(Command::Snapshot(tool.arguments)),
+        TypedCommand::TxnLog(tool) => Ok(Command::TxnLog(tool.arguments)),
         TypedCommand::Server(typed) => typed.check(),
     }
 }

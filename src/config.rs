@@ -20,6 +20,7 @@ use crate::limits::{
 };
 use crate::ops::four_letter::{Whitelist, Word};
 use crate::settings::Settings;
+use crate::store::Policy;
 
 mod flags;
 mod keys;
@@ -109,10 +110,16 @@ pub struct Config {
     pub client_port_listen_backlog: i32,
     /// The largest payload of a client's frame, in bytes.
     pub jute_maxbuffer: usize,
+    /// Logs of a Java server without any snapshot are imported instead of refused.
+    pub snapshot_trust_empty: bool,
+    /// Whether page faults are counted that wait for a disk while the gate is held.
+    pub count_gate_faults: bool,
     /// How the replica and the workers share threads.
     pub driver: Driver,
     /// How many threads serve connections.
     pub workers: Workers,
+    /// When the state is written to its folder.
+    pub snapshot: Policy,
     /// What changes the meaning of requests, and the limits of clients.
     pub settings: Settings,
 }
@@ -233,8 +240,11 @@ impl Config {
             segment_bytes: UNSET_SEGMENT_BYTES,
             client_port_listen_backlog: -1,
             jute_maxbuffer: UNSET_JUTE_MAXBUFFER,
+            snapshot_trust_empty: false,
+            count_gate_faults: false,
             driver: Driver::Auto,
             workers: Workers::Auto,
+            snapshot: Policy::default(),
             settings: Settings::default(),
         }
     }
@@ -480,6 +490,8 @@ impl<'a> Lines<'a> {
         if let Some(value) = self.value("jute.maxbuffer") {
             config.jute_maxbuffer = value.bytes(JUTE_MAXBUFFER_BYTES_MIN..=JUTE_MAXBUFFER_BYTES_MAX)?;
         }
+        config.snapshot_trust_empty = self.value("snapshot.trust.empty").is_some_and(|value| value.switch());
+        config.count_gate_faults = self.value("zorilla.countGateFaults").is_some_and(|value| value.switch());
         if let Some(value) = self.value("zorilla.driver") {
             config.driver = match value.found {
                 "auto" => Driver::Auto,
@@ -496,6 +508,15 @@ impl<'a> Lines<'a> {
                     return Err(value.expected(&format!("auto or a number of threads from 1 to {WORKERS_MAX}"), None));
                 }
             };
+        }
+        if let Some(value) = self.value("zorilla.snapshot.txns") {
+            config.snapshot.txns = value.amount("transactions")?;
+        }
+        if let Some(value) = self.value("zorilla.snapshot.bytes") {
+            config.snapshot.bytes = value.amount("bytes")?;
+        }
+        if let Some(value) = self.value("zorilla.snapshot.quietMs") {
+            config.snapshot.quiet_ns = value.amount("milliseconds")?.saturating_mul(1_000_000);
         }
         config.settings = semantics::settings(self, warnings)?;
         Ok(())

@@ -3,9 +3,13 @@
 //! Guarantees: under the gate the state is exactly the prefix of the history that ends at [`State::applied`]. It is never
 //! held across a system call or a wait: holders compute, append to buffers, and let go. Readers of different workers do
 //! not share a cache line (`ShardedLock`: a reader takes its own shard, the writer all of them).
+//!
+//! A gate can be told to count the page faults that made a holder wait for a disk. It asks the kernel twice per hold for
+//! that, so it is for finding out and not for serving.
 
 use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crossbeam::sync::{ShardedLock, ShardedLockReadGuard, ShardedLockWriteGuard};
@@ -14,6 +18,7 @@ use zorilla_proto::ids::Zxid;
 use crate::clock::Clock;
 use crate::limits::DIGESTS_MAX;
 use crate::ops::metrics::Measure;
+use crate::os;
 use crate::tree::Tree;
 
 /// What the gate protects: one server's copy of the state at one zxid.
@@ -67,10 +72,26 @@ pub struct Gate {
     /// Times holds and decides nothing.
     clock: Clock,
     held_ns: Mutex<Measure>,
+    /// Page faults of holders that waited for a disk, if they are counted.
+    major_faults: Option<AtomicU64>,
+}
+
+/// Counts the faults of a hold when it ends.
+struct Counting<'g> {
+    all: &'g AtomicU64,
+    before: u64,
+}
+
+/// The gate, held by one of its readers.
+pub struct Reading<'g> {
+    // Dropped first: what it counts is what happened while the gate was held.
+    _counting: Option<Counting<'g>>,
+    state: ShardedLockReadGuard<'g, State>,
 }
 
 /// The gate, held by its writer.
 pub struct Writing<'g> {
+    _counting: Option<Counting<'g>>,
     state: ShardedLockWriteGuard<'g, State>,
     gate: &'g Gate,
     since_ns: u64,
@@ -79,25 +100,56 @@ pub struct Writing<'g> {
 impl Gate {
     /// Puts a recovered state behind a gate.
     pub fn new(state: State) -> Gate {
-        Gate { lock: ShardedLock::new(state), clock: Clock::start(), held_ns: Mutex::default() }
+        Gate { lock: ShardedLock::new(state), clock: Clock::start(), held_ns: Mutex::default(), major_faults: None }
+    }
+
+    /// The same gate, which also counts page faults of its holders that wait for a disk.
+    pub fn counting_major_faults(self) -> Gate {
+        Gate { major_faults: Some(AtomicU64::new(0)), ..self }
     }
 
     /// For one reader; many may hold it at once.
-    pub fn read(&self) -> ShardedLockReadGuard<'_, State> {
+    pub fn read(&self) -> Reading<'_> {
         // A poisoned lock means that a thread panicked while it held the gate: the state may be half applied. The release
         // build has ended the process by then (`panic = "abort"`); under test the panic travels on.
-        self.lock.read().expect("a thread panicked while holding the gate")
+        let state = self.lock.read().expect("a thread panicked while holding the gate");
+        Reading { _counting: self.counting(), state }
     }
 
     /// For the one writer.
     pub fn write(&self) -> Writing<'_> {
         let state = self.lock.write().expect("a thread panicked while holding the gate");
-        Writing { state, gate: self, since_ns: self.clock.mono_ns() }
+        Writing { _counting: self.counting(), state, gate: self, since_ns: self.clock.mono_ns() }
+    }
+
+    #[inline]
+    fn counting(&self) -> Option<Counting<'_>> {
+        self.major_faults.as_ref().map(|all| Counting { all, before: os::thread_major_faults() })
+    }
+
+    /// Page faults of holders that waited for a disk; `None`: they are not counted.
+    pub fn major_faults(&self) -> Option<u64> {
+        self.major_faults.as_ref().map(|all| all.load(Ordering::Relaxed))
     }
 
     /// How long the writer held the gate, ns.
     pub fn held_ns(&self) -> Measure {
         self.held_ns.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Counting<'_> {
+    fn drop(&mut self) {
+        // Relaxed: a count that orders nothing.
+        self.all.fetch_add(os::thread_major_faults() - self.before, Ordering::Relaxed);
+    }
+}
+
+impl Deref for Reading<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
     }
 }
 
@@ -120,5 +172,34 @@ impl Drop for Writing<'_> {
         let held_ns = self.gate.clock.mono_ns() - self.since_ns;
         // Uncontended but for a monitor that copies it: the writer is one thread.
         self.gate.held_ns.lock().unwrap_or_else(PoisonError::into_inner).record(held_ns);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::tests::fault;
+
+    fn gate() -> Gate {
+        Gate::new(State { tree: Tree::new(1), applied: Zxid::ZERO, sessions: 0, digests: Digests::default() })
+    }
+
+    #[test]
+    fn only_faults_of_who_holds_the_gate_are_counted() {
+        let counting = gate().counting_major_faults();
+        fault("outside");
+        drop(counting.read());
+        drop(counting.write());
+        assert_eq!(counting.major_faults(), Some(0));
+        let reading = counting.read();
+        fault("reading");
+        drop(reading);
+        let of_reader = counting.major_faults().expect("it counts");
+        assert!(0 < of_reader);
+        let writing = counting.write();
+        fault("writing");
+        drop(writing);
+        assert!(Some(of_reader) < counting.major_faults());
+        assert_eq!(gate().major_faults(), None);
     }
 }

@@ -18,6 +18,14 @@ pub const TURN_WORK_BYTES_MAX: usize = 4 << 20;
 pub const QUOTA_TEXT_BYTES_MAX: usize = 512;
 /// The largest body of a reply: a listing or a multiRead that would be longer is an error.
 pub const REPLY_BYTES_MAX: usize = 64 << 20;
+/// Names of a listing that are gathered under one hold of the gate; a longer one goes on under the next.
+pub const LISTING_SLICE_NAMES: usize = 4096;
+/// Bytes of names that are gathered under one hold of the gate. One name may exceed it.
+pub const LISTING_SLICE_BYTES: usize = 256 << 10;
+/// How often a listing begins again because its children changed; then it is made under one hold of the gate.
+pub const LISTING_RESTARTS_MAX: u32 = 3;
+/// How often a request waits for blocks that one of its znodes needs; then they are waited for in place.
+pub const COLD_WAITS_MAX: u32 = 64;
 /// Bytes of output between two looks at the memory that all connections of a worker hold.
 pub const OUTPUT_BYTES_PER_LOOK: usize = 8 << 20;
 /// Bytes of output that a connection may hold however much the others do.
@@ -161,8 +169,43 @@ pub const SPARE_ENTRY_BYTES_MAX: usize = 1 << 10;
 /// Chunks of the common size that the window of encoded transactions keeps for reuse.
 pub const SPARE_CHUNKS_MAX: usize = 8;
 
-/// Jobs that may wait for the store thread. The log asks for one segment at a time.
-pub const JOBS_MAX: usize = 4;
+/// Jobs of the replica that may wait for the store thread: it asks for one segment, one flush, one purge at a time, and gives
+/// back what each flush and each merge retires.
+pub const JOBS_MAX: usize = 16;
+
+/// Blocks that workers and the replica may ask the store thread to bring in at once; one that finds no place is asked for
+/// again in the next turn.
+pub const COLD_MAX: usize = 4096;
+
+/// Runs in force at once: what a lookup that finds nothing has to ask.
+pub const RUNS_MAX: usize = 6;
+
+/// Bytes of a head of as many runs.
+pub const HEAD_BYTES_MAX: usize = 72 + 32 * RUNS_MAX;
+
+/// Memory of the overlay that is written to while the frozen one is not on the disk yet. From half of it on, writes are
+/// taken more slowly, so that it is not reached however slow the disk is.
+pub const LIVE_BYTES_MAX: usize = 512 << 20;
+
+/// What the brake of writes saves up at most, bytes of log: the largest transaction passes it.
+pub const BRAKE_BYTES_MAX: u64 = 8 << 20;
+
+/// How much of a run is written before the store thread looks what else there is to do.
+pub const FLUSH_STEP_BYTES: usize = 256 << 10;
+/// How many entries of it are looked at before that.
+pub const FLUSH_STEP_ENTRIES: usize = 4096;
+/// Blocks of runs that are brought in before that.
+pub const WARM_STEP_BLOCKS: u32 = 4;
+/// Between two such steps when nobody waits for them, ms: after a start, all runs are brought in at a moderate pace.
+pub const WARM_PAUSE_MS: u64 = 1;
+/// Where the runs are too large for the memory, a block that was not used for one to two times this long counts as evicted, ns.
+pub const EPOCH_NS: u64 = 1_000_000_000;
+/// How much is read for a merge before that.
+pub const MERGE_STEP_BYTES: usize = 256 << 10;
+/// How much of a run is written before it is synced, so that no sync is a long one.
+pub const RUN_SYNC_BYTES: usize = 8 << 20;
+/// How long the store thread waits before it writes again what found no room on the disk, ms.
+pub const WRITE_RETRY_MS: u64 = 1000;
 
 /// Sessions are judged at most this often, ns.
 pub const TICK_NS_MIN: u64 = 10_000_000;
@@ -188,6 +231,8 @@ const _: () = assert!(SLICE_BYTES_MAX < MAILBOX_BYTES_MAX);
 const _: () = assert!(CREDIT_REQUESTS_MAX <= INFLIGHT_TXNS_MAX);
 // Whoever is below the high mark when a mailbox is drained is not closed for what was in it.
 const _: () = assert!(OUTPUT_BYTES_HIGH + MAILBOX_BYTES_MAX + SLICE_BYTES_MAX < OUTPUT_BYTES_MAX);
+// Whatever a client may ask for passes the brake.
+const _: () = assert!((zorilla_wal::limits::TXN_BYTES_MAX + TXN_OVERHEAD_BYTES_MAX) as u64 <= BRAKE_BYTES_MAX);
 // One connection may fill its own share.
 const _: () = assert!(OUTPUT_BYTES_FAIR < OUTPUT_BYTES_MAX && OUTPUT_BYTES_MAX < OUTPUT_BYTES_WORKER_MAX);
 // A closeSession transaction fits a record of the log.
@@ -221,3 +266,22 @@ pub const INPUT_BYTES_FAIR: usize = 128 << 10;
 // Many of the largest requests may arrive at once; waiting for the throttler is never what closes a connection.
 const _: () = assert!(16 * JUTE_MAXBUFFER_BYTES_MAX <= INPUT_BYTES_WORKER_MAX);
 const _: () = assert!(THROTTLED_INPUT_BYTES_MAX <= INPUT_BYTES_FAIR);
+
+/// What one block of a Java server's snappy stream unpacks to; the library makes blocks of 32 KiB.
+pub const SNAPPY_BLOCK_BYTES_MAX: usize = 1 << 20;
+/// What an import sorts in memory at once, in bytes: 64 MiB, and half as much again for its index. One znode may exceed
+/// it.
+pub const IMPORT_CHUNK_BYTES_MAX: usize = 64 << 20;
+/// Sorted temporary files of an import that are merged at once.
+pub const IMPORT_FILES_MAX: usize = 64;
+/// Snapshots of a Java server that are tried, the newest first, as by the reference.
+pub const IMPORT_SNAPSHOTS_MAX: usize = 100;
+/// Warnings of an import that are kept; of the others only the number is.
+pub const IMPORT_WARNINGS_MAX: usize = 100;
+/// Znodes of a snapshot whose ACL it does not hold. Only those made while it was written can lack it.
+pub const IMPORT_UNSET_ACLS_MAX: usize = 1 << 20;
+/// Folders of Java's files that were set aside beside each other: one for each time that they came back.
+pub const ASIDE_MAX: u32 = 99;
+
+/// Attempts to read the files of a server that is running, which may remove some of them meanwhile.
+pub const LOOKS_MAX: u32 = 8;

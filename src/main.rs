@@ -1,11 +1,12 @@
 //! The `zorilla` binary: reads the command line, starts what it asks for, and says how it ended.
 
-use std::io::{IsTerminal, Write};
+use std::ffi::OsString;
+use std::io::{BufWriter, IsTerminal, Write};
 use std::process::ExitCode;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
-use zorilla::cli::{self, Command, exit_code};
+use zorilla::cli::{self, Command, Streams, exit_code};
 use zorilla::config::{Config, Flag, Source, Warning};
 use zorilla::ops::four_letter;
 use zorilla::server::{Server, ServerError};
@@ -16,6 +17,10 @@ fn main() -> ExitCode {
             println!("Apache ZooKeeper, version {}", four_letter::version());
             ExitCode::SUCCESS
         }
+        Ok(Command::Import(import)) => tell(import.run()),
+        Ok(Command::Export(export)) => tell(export.run()),
+        Ok(Command::Snapshot(arguments)) => tool(cli::snapshot::run, &arguments),
+        Ok(Command::TxnLog(arguments)) => tool(cli::txnlog::run, &arguments),
         Ok(Command::Server { source, flags }) => match serve(&source, &flags) {
             Ok(()) => ExitCode::SUCCESS,
             Err(fault) => {
@@ -32,6 +37,28 @@ fn main() -> ExitCode {
             ExitCode::from(exit.code)
         }
     }
+}
+
+/// Prints what a command has to say.
+fn tell(said: Result<String, (String, u8)>) -> ExitCode {
+    match said {
+        Ok(text) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Err((text, code)) => {
+            eprint!("{text}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+/// Runs a tool with the streams of the process.
+fn tool(run: fn(&[OsString], &mut Streams<'_>) -> u8, arguments: &[OsString]) -> ExitCode {
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut streams =
+        Streams { input: &mut std::io::stdin().lock(), out: &mut out, err: &mut std::io::stderr().lock() };
+    ExitCode::from(run(arguments, &mut streams))
 }
 
 /// Why the process ends, for whoever reads standard error, and how.
@@ -60,8 +87,9 @@ fn serve(source: &cli::Server, flags: &[Flag]) -> Result<(), Fault> {
         let code = match error {
             ServerError::Directory { .. }
             | ServerError::Log(_)
+            | ServerError::State(_)
             | ServerError::Misfit { .. }
-            | ServerError::JavaData { .. } => exit_code::DATA_DIRECTORY,
+            | ServerError::Import(_) => exit_code::DATA_DIRECTORY,
             ServerError::Bind { .. } | ServerError::System { .. } => exit_code::OTHER,
         };
         Fault { text: format!("{error}\nExiting abnormally"), code }
@@ -69,9 +97,10 @@ fn serve(source: &cli::Server, flags: &[Flag]) -> Result<(), Fault> {
     let recovered = server.recovered();
     let threads = recovered.arrangement;
     tracing::info!(
-        "recovered {} transactions up to {} ({}{}); log: {}; {} worker(s), replica {}",
-        recovered.txns,
+        "recovered up to {}: state {}, then {} transactions of the log ({}{}); log: {}; {} worker(s), replica {}",
         recovered.zxid,
+        recovered.snapshot,
+        recovered.txns,
         if recovered.sealed { "closed in order" } else { "not closed in order" },
         match recovered.dropped_bytes {
             0 => String::new(),

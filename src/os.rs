@@ -1,6 +1,7 @@
 //! What is asked of the operating system beyond files, sockets and time.
 
 use std::fs;
+use std::mem::MaybeUninit;
 
 /// Descriptors that the process has open. `None`: the system does not say.
 pub fn descriptors_open() -> Option<u64> {
@@ -23,6 +24,19 @@ pub fn has_cpu_quota() -> bool {
         fs::read_to_string("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").is_ok_and(|quota| !quota.trim().starts_with('-'));
     let v2 = fs::read_to_string("/sys/fs/cgroup/cpu.max").is_ok_and(|quota| !quota.trim().starts_with("max"));
     v1 || v2
+}
+
+/// Page faults for which the calling thread has waited for a disk so far.
+#[allow(unsafe_code, reason = "no crate of ours offers getrusage for a thread")]
+pub fn thread_major_faults() -> u64 {
+    let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+    // SAFETY: the kernel writes one `rusage` there, which is a struct of plain numbers: zeroes are one as well.
+    let usage = unsafe {
+        let failed = libc::getrusage(libc::RUSAGE_THREAD, usage.as_mut_ptr());
+        assert!(failed == 0, "getrusage of this thread failed, which it may only for a wrong argument");
+        usage.assume_init()
+    };
+    usage.ru_majflt as u64
 }
 
 /// What `envi` tells of machine, user and memory, with ZooKeeper's keys and in its order. What only a JVM has, and what the
@@ -64,6 +78,61 @@ pub fn environment() -> Vec<(&'static str, String)> {
     values.into_iter().map(|(key, value)| (key, value.unwrap_or_else(|| "<NA>".to_owned()))).collect()
 }
 
+/// Memory that this process may use, bytes: the machine's, or what a cgroup allows.
+pub fn memory_bytes() -> u64 {
+    let number = |path: &str| fs::read_to_string(path).ok()?.trim().parse::<u64>().ok();
+    let total = fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
+    });
+    let groups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let limits = groups.lines().filter_map(|line| {
+        let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+        match controllers {
+            "memory" => number(&format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes")),
+            "" => number(&format!("/sys/fs/cgroup{path}/memory.max")),
+            _ => None,
+        }
+    });
+    limits.chain(total).min().unwrap_or(u64::MAX)
+}
+
+/// How the scheduler ranks the thread that made this.
+#[derive(Debug)]
+pub struct Rank {
+    normal: i32,
+    /// Whoever steps behind may step forward again.
+    may_return: bool,
+    behind: bool,
+}
+
+impl Rank {
+    /// How much is added to the nice value of a thread behind the others: about a tenth of their share of a busy CPU.
+    const BEHIND: i32 = 10;
+
+    /// Of the calling thread.
+    pub fn of_this_thread() -> Rank {
+        let normal = rustix::process::getpriority_process(None).unwrap_or(0);
+        // A limit of 20 - n allows the nice value n.
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nice).current;
+        let allowed = limit.is_none_or(|limit| i64::from(20 - normal) <= limit as i64);
+        Rank { normal, may_return: allowed || rustix::process::geteuid().is_root(), behind: false }
+    }
+
+    /// Steps behind the other threads or back among them, as far as the system allows. To be called by the thread itself.
+    pub fn set_behind(&mut self, behind: bool) {
+        if behind == self.behind || !self.may_return {
+            return;
+        }
+        let nice = if behind { (self.normal + Rank::BEHIND).min(19) } else { self.normal };
+        // Only speed depends on it; a thread that cannot return is not asked to step back another time.
+        match rustix::process::setpriority_process(None, nice) {
+            Ok(()) => self.behind = behind,
+            Err(_) => self.may_return = false,
+        }
+    }
+}
+
 /// Bytes of the regular files directly in a directory.
 pub fn directory_bytes(directory: &std::path::Path) -> u64 {
     let Ok(entries) = fs::read_dir(directory) else { return 0 };
@@ -75,8 +144,56 @@ pub fn directory_bytes(directory: &std::path::Path) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+
+    use std::os::fd::AsRawFd;
+
+    /// Reads a byte of a mapped file that is on disk only.
+    #[allow(unsafe_code, reason = "it maps a file")]
+    pub(crate) fn fault(name: &str) {
+        // Beside this test: on a disk, which a directory for temporary files need not be.
+        let path = std::env::current_exe().expect("a path").with_file_name(format!("{name}-{}", std::process::id()));
+        fs::write(&path, [7; 4096]).expect("a file");
+        let file = fs::File::open(&path).expect("the file");
+        file.sync_all().expect("a sound disk");
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).expect("advice");
+        // SAFETY: a new mapping of a whole file of 4096 bytes, of which nobody knows, read once and unmapped.
+        let read = unsafe {
+            let map = libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE, file.as_raw_fd(), 0);
+            assert!(map != libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+            let read = map.cast::<u8>().read_volatile();
+            libc::munmap(map, 4096);
+            read
+        };
+        fs::remove_file(&path).expect("the file");
+        assert_eq!(read, 7);
+    }
+
+    #[test]
+    fn a_page_from_the_disk_is_a_major_fault_of_the_thread_that_touched_it() {
+        let before = thread_major_faults();
+        fault("one");
+        assert!(before < thread_major_faults());
+        let elsewhere = std::thread::spawn(thread_major_faults).join().expect("no panic");
+        assert_eq!(elsewhere, 0, "a thread that has touched nothing");
+    }
+
+    #[test]
+    fn the_memory_of_this_process_is_neither_nothing_nor_everything() {
+        assert!((16 << 20..1 << 50).contains(&memory_bytes()), "{}", memory_bytes());
+    }
+
+    #[test]
+    fn a_thread_steps_behind_the_others_only_if_it_can_come_back() {
+        let mut rank = Rank::of_this_thread();
+        let nice = || rustix::process::getpriority_process(None).unwrap();
+        let normal = nice();
+        rank.set_behind(true);
+        assert_eq!(nice(), if rank.may_return { (normal + 10).min(19) } else { normal });
+        rank.set_behind(false);
+        assert_eq!(nice(), normal);
+    }
 
     #[test]
     fn the_environment_has_the_keys_of_the_reference_in_its_order() {

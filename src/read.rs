@@ -5,6 +5,13 @@
 //! its watches, the events of a setWatches) goes into a [`Sink`], which knows whose it is.
 //!
 //! Reads do not check paths: one that breaks the rules names nothing (`client-protocol.md` 9).
+//!
+//! What one read may look at under one hold of the gate: listings are gathered in slices where the sink has a way
+//! ([`listing`]). The ephemeral znodes of a session are listed whole: their paths are bounded ([`EPHEMERAL_PATH_BYTES_MAX`]).
+//! A getAllChildrenNumber walks its whole subtree under one hold: its answer is right only for a state in which no znode came
+//! or went meanwhile, anywhere below, and in slices it would begin again for ever on the servers that it is slow on.
+
+pub mod listing;
 
 use zorilla_proto::client::{
     AddWatchMode, AddWatchRequest, EventType, MultiHeader, MultiOp, MultiVec, PathRequest, PathWatchRequest,
@@ -14,8 +21,11 @@ use zorilla_proto::code::Code;
 use zorilla_proto::ids::{SessionId, Zxid};
 use zorilla_proto::jute::{self, Reader};
 use zorilla_proto::op::{Op, OpKind};
+use zorilla_snapshot::Value;
 
 use crate::auth::{self, Identities, Rules};
+#[cfg(doc)]
+use crate::limits::EPHEMERAL_PATH_BYTES_MAX;
 use crate::limits::REPLY_BYTES_MAX;
 use crate::tree::{NodeRef, Tree};
 use crate::watch::WatchKind;
@@ -28,8 +38,26 @@ pub trait Sink {
     fn watch(&mut self, kind: WatchKind, path: &str);
     /// Sends an event ahead of the reply.
     fn event(&mut self, event: EventType, path: &str);
+    /// The children of a znode are about to be listed, by this operation of a multiRead. An error ends the answer, which may
+    /// then be asked for again.
+    fn list(&mut self, number: usize, node: &NodeRef<'_>) -> Result<Listed, Code>;
+    /// This is the place for the names of a listing of which it said [`Listed::Later`].
+    fn put_names(&mut self);
+    /// Puts a packed value into the body: this many bytes when it is unpacked, now or later.
+    fn put_packed(&mut self, zstd: &[u8], bytes: u32);
+    /// Bytes of the body that will be put into it later.
+    fn bytes_to_come(&self) -> usize;
     /// This many bytes had to be looked at beside those of the body: who answers reads does not go on for ever.
     fn work(&mut self, bytes: usize);
+}
+
+/// What a sink says to a listing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Listed {
+    /// It is to be put into the body.
+    Now,
+    /// The sink puts the names into the body by itself, in this place and later.
+    Later,
 }
 
 /// Who asks, and by which rules it is answered.
@@ -43,6 +71,13 @@ pub struct Asker<'a> {
     pub rules: &'a Rules,
     /// The server keeps persistent watches.
     pub persistent_watches: bool,
+}
+
+impl Asker<'_> {
+    /// Whether a list of access lets it read.
+    pub fn may_read(&self, acl: &[u8]) -> bool {
+        self.rules.allows(acl, auth::READ, self.who)
+    }
 }
 
 /// The path of a watch that names none. The reference lets clients have one; it never fires, as no znode is called so.
@@ -139,13 +174,38 @@ fn get_data(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mut 
     if request.watch {
         sink.watch(WatchKind::Data, path);
     }
-    put_data(&node, sink.body());
+    put_data(&node, sink);
     Ok(())
 }
 
-fn put_data(node: &NodeRef<'_>, body: &mut Vec<u8>) {
-    jute::put_buffer(body, node.data());
-    node.version().stat().encode(body);
+fn put_data(node: &NodeRef<'_>, sink: &mut impl Sink) {
+    match node.value() {
+        Value::Plain(data) => jute::put_buffer(sink.body(), Some(data)),
+        Value::Packed { zstd, bytes } => {
+            jute::put_i32(sink.body(), bytes as i32);
+            sink.put_packed(zstd, bytes);
+        }
+        Value::Null | Value::Lower => jute::put_buffer(sink.body(), None),
+    }
+    node.version().stat().encode(sink.body());
+}
+
+/// Whether a read shows a value that is packed.
+pub fn is_packed(op: Op, record: &[u8], tree: &Tree) -> bool {
+    let mut reader = Reader::new(record);
+    let is_packed = |request: &PathWatchRequest<'_>| {
+        let node = request.path.as_deref().and_then(|path| tree.find(path));
+        node.is_some_and(|node| matches!(node.value(), Value::Packed { .. }))
+    };
+    if tree.runs().is_empty() {
+        return false;
+    }
+    match op {
+        Op::GetData => PathWatchRequest::decode(&mut reader).is_ok_and(|request| is_packed(&request)),
+        Op::MultiRead => MultiVec::<MultiOp<'_>>::decode(&mut reader)
+            .is_ok_and(|multi| multi.iter().any(|op| matches!(&op, MultiOp::GetData(request) if is_packed(request)))),
+        _ => false,
+    }
 }
 
 /// The list as it is stored; who may not change it does not see the hashes of passwords in it.
@@ -178,29 +238,35 @@ fn get_children(
     let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
     let node = tree.find(path).ok_or(Code::NoNode)?;
     readable(&node, asker, sink)?;
+    let listed = sink.list(0, &node)?;
     if request.watch {
         sink.watch(WatchKind::Child, path);
     }
-    put_children(&node, path, sink.body())?;
+    put_children(&node, path, listed, sink)?;
     if stat {
         node.version().stat().encode(sink.body());
     }
     Ok(())
 }
 
-fn put_children(node: &NodeRef<'_>, path: &str, body: &mut Vec<u8>) -> Result<(), Code> {
+fn put_children(node: &NodeRef<'_>, path: &str, listed: Listed, sink: &mut impl Sink) -> Result<(), Code> {
+    let body = sink.body();
     let at = body.len();
     let children = node.version().children;
     jute::put_i32(body, children as i32);
-    let mut listed = 0;
+    if listed == Listed::Later {
+        sink.put_names();
+        return Ok(());
+    }
+    let mut count = 0;
     for name in node.children() {
         jute::put_string(body, name);
-        listed += 1;
+        count += 1;
         if REPLY_BYTES_MAX < body.len() - at {
             return Err(Code::SystemError);
         }
     }
-    assert_eq!(listed, children, "{path} lists another number of children than it counts");
+    assert_eq!(count, children, "{path} lists another number of children than it counts");
     Ok(())
 }
 
@@ -209,7 +275,7 @@ fn readable(node: &NodeRef<'_>, asker: &Asker<'_>, sink: &mut impl Sink) -> Resu
     if acl != auth::OPEN_ACL {
         sink.work(ACL_WORK * acl.len());
     }
-    if asker.rules.allows(acl, auth::READ, asker.who) { Ok(()) } else { Err(Code::NoAuth) }
+    if asker.may_read(acl) { Ok(()) } else { Err(Code::NoAuth) }
 }
 
 /// Several reads of one state; each succeeds or fails by itself.
@@ -219,8 +285,8 @@ fn multi_read(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mu
         return Err(Code::MarshallingError);
     }
     let at = sink.body().len();
-    for op in multi.iter() {
-        if REPLY_BYTES_MAX < sink.body().len() - at {
+    for (number, op) in multi.iter().enumerate() {
+        if REPLY_BYTES_MAX < sink.bytes_to_come() + sink.body().len() - at {
             // A few bytes of request must not make gigabytes of reply.
             return Err(Code::SystemError);
         }
@@ -230,16 +296,18 @@ fn multi_read(reader: &mut Reader<'_>, tree: &Tree, asker: &Asker<'_>, sink: &mu
         };
         let path = request.path.as_deref().ok_or(Code::MarshallingError)?;
         let found = tree.find(path).ok_or(Code::NoNode).and_then(|node| readable(&node, asker, sink).map(|()| node));
-        let body = sink.body();
         match found {
             Ok(node) => {
-                MultiHeader::result(op.op()).encode(body);
-                match &op {
-                    MultiOp::GetData(_) => put_data(&node, body),
-                    _ => put_children(&node, path, body)?,
+                MultiHeader::result(op.op()).encode(sink.body());
+                if let MultiOp::GetData(_) = &op {
+                    put_data(&node, sink);
+                } else {
+                    let listed = sink.list(number, &node)?;
+                    put_children(&node, path, listed, sink)?;
                 }
             }
             Err(code) => {
+                let body = sink.body();
                 MultiHeader::error(code.raw()).encode(body);
                 jute::put_i32(body, code.raw());
             }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
@@ -17,23 +17,29 @@ use crossbeam::queue::ArrayQueue;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 use zorilla_proto::ids::Zxid;
-use zorilla_wal::disk::{self, AnyDisk, Disk};
+use zorilla_wal::disk::{self, AnyDisk, DirFiles};
 use zorilla_wal::{OpenError, Space, StoreId, Wal};
 
 use crate::auth::Rules;
 use crate::clock::{Clock, Now};
+use crate::compat::ImportError;
+use crate::compat::progress::Bar;
 use crate::config::{Config, Driver, Workers};
 use crate::gate::Gate;
-use crate::limits::{ACCEPTED_MAX, POLL_EVENTS_MAX, STOP_FLUSH_MS_MAX, TICK_NS_MIN, WORKERS_MAX};
+use crate::limits::{ACCEPTED_MAX, LISTING_SLICE_NAMES, POLL_EVENTS_MAX, STOP_FLUSH_MS_MAX, TICK_NS_MIN, WORKERS_MAX};
 use crate::net::client::{Accepted, Acceptor, Admissions, ClientSockets};
 use crate::ops::four_letter::{self, ConfView, View};
 use crate::ops::metrics::{Count, Measure, Published, Stages, Totals, WorkerStats};
 use crate::os;
 use crate::replica::{self, Event, LogSpace, Out, Replica};
-use crate::store::{self, Misfit, Replay, Store};
+use crate::store::keeper::Braking;
+use crate::store::recover::{self, Opened, StartError};
+use crate::store::takeover;
+use crate::store::work::Work;
+use crate::store::{self, Done, Figures, Job, Keeper, Misfit, StateError, Store};
 use crate::wake::{Bell, Sleeper};
 use crate::worker::mailbox::{Mailbox, PostBox};
-use crate::worker::{Bounds, Settings, Worker};
+use crate::worker::{Asked, Bounds, Settings, Worker};
 
 /// Why a server does not start, or does not go on.
 #[derive(Debug)]
@@ -47,6 +53,8 @@ pub enum ServerError {
     },
     /// The log cannot be opened: see its words.
     Log(OpenError),
+    /// The state cannot be used: see its words.
+    State(StateError),
     /// The log holds something that this server did not write.
     Misfit {
         /// Where the log lives.
@@ -54,13 +62,8 @@ pub enum ServerError {
         /// What does not fit.
         misfit: Misfit,
     },
-    /// The directory holds the data of a Java server, which this release does not read.
-    JavaData {
-        /// Where.
-        path: PathBuf,
-        /// One of its files.
-        file: String,
-    },
+    /// What a Java server left cannot be taken over: see its words.
+    Import(ImportError),
     /// The client port cannot be bound.
     Bind {
         /// Which.
@@ -84,24 +87,30 @@ impl fmt::Display for ServerError {
                 write!(f, "Unable to use the data directory {}: {source}", path.display())
             }
             ServerError::Log(error) => error.fmt(f),
+            ServerError::State(error) => error.fmt(f),
             ServerError::Misfit { path, misfit } => write!(
                 f,
                 "{}: {misfit}. Nothing was changed. Another program wrote this log, or this program has a defect; keep \
                  the directory, and start on a copy of another server's data.",
                 path.display()
             ),
-            ServerError::JavaData { path, file } => write!(
-                f,
-                "{} holds the data of a Java server ({file}), and this release cannot read it yet. Nothing was changed. \
-                 Set another dataDir and dataLogDir, or start the Java server on this one.",
-                path.display()
-            ),
+            ServerError::Import(error) => error.fmt(f),
             ServerError::Bind { address, source } if source.kind() == io::ErrorKind::AddrInUse => write!(
                 f,
                 "Address already in use: {address}. Another server listens there; stop it, or set another clientPort."
             ),
             ServerError::Bind { address, source } => write!(f, "cannot listen on {address}: {source}"),
             ServerError::System { what, source } => write!(f, "cannot {what}: {source}"),
+        }
+    }
+}
+
+impl ServerError {
+    fn of(error: StartError, log_folder: &Path) -> ServerError {
+        match error {
+            StartError::Log(error) => ServerError::Log(error),
+            StartError::State(error) => ServerError::State(error),
+            StartError::Misfit(misfit) => ServerError::Misfit { path: log_folder.to_owned(), misfit },
         }
     }
 }
@@ -159,6 +168,7 @@ struct Shared {
     replica_stages: Published,
     log_folder: PathBuf,
     log_dropped_bytes: u64,
+    figures: Arc<Figures>,
     /// A stop was asked for.
     stop: AtomicBool,
     /// Workers whose last request was completed.
@@ -188,7 +198,9 @@ pub struct Server {
 pub struct Recovered {
     /// The last transaction.
     pub zxid: Zxid,
-    /// Transactions read.
+    /// The last transaction that was in the state on the disk.
+    pub snapshot: Zxid,
+    /// Transactions of the log on top of it.
     pub txns: u64,
     /// Bytes at the end that had never been acknowledged.
     pub dropped_bytes: u64,
@@ -215,16 +227,53 @@ impl Server {
             disk::create_durably(directory)
                 .map_err(|source| ServerError::Directory { path: directory.clone(), source })?;
         }
-        refuse_java_data(&config)?;
         let log_folder = store::log_folder(&config.data_log_dir);
-        let disk = disk::best(&log_folder, true).map_err(ServerError::Log)?;
-        let log_text = disk.describe();
-        let (wal, replay, found) = open_log(disk, &config, seed, &log_folder)?;
+        let state_folder = store::state_folder(&config.data_dir);
+        let state_files = DirFiles::open(&state_folder, false)
+            .map_err(|source| ServerError::Directory { path: state_folder, source })?;
+        let open = || {
+            let disk = disk::best(&log_folder, true).map_err(ServerError::Log)?;
+            let text = disk.describe();
+            let store_id = StoreId(u128::from(entropy()) << 64 | u128::from(seed));
+            let opened = recover::open(disk, &state_files, store_id, config.segment_bytes, seed)
+                .map_err(|error| ServerError::of(error, &log_folder))?;
+            Ok::<_, ServerError>((opened, text))
+        };
+        let (mut opened, mut log_text) = open()?;
+        let imported =
+            takeover::take_over(&config, &mut opened, &state_files, &mut Bar::default(), clock.now(), entropy())
+                .map_err(ServerError::Import)?;
+        if let Some(imported) = imported {
+            for warning in &imported.report.warnings {
+                tracing::warn!("{warning}");
+            }
+            let aside: Vec<_> = imported.aside.iter().map(|path| path.display().to_string()).collect();
+            let (znodes, applied) = (imported.report.znodes, imported.applied);
+            tracing::info!(
+                "took over {znodes} znodes up to {applied} from a Java server; its files are unchanged in {}",
+                aside.join(" and ")
+            );
+            // The lock of the log goes with the old one.
+            drop(opened);
+            (opened, log_text) = open()?;
+        }
+        let Opened { wal, mut replay, found, log } = opened;
+        for fault in &found.passed_over {
+            tracing::warn!("{fault}. The log does not need it: the state before it is used");
+        }
+        let dropped_bytes = log.torn.as_ref().map_or(0, |torn| torn.bytes);
+        let sealed = log.sealed || log.fresh;
         let txns = replay.txns();
         let now = clock.now();
+        let snapshot = found.zxid();
+        let tail = replay.take_tail();
         let (state, sessions) = replay.finish(u64::from(config.tick_ms), now);
         let applied = state.applied;
-        let gate = Arc::new(Gate::new(state));
+        let hashes = found.head.as_ref().map_or(seed, |head| head.seed);
+        let work = Work::new(state_files, &found, wal.store(), hashes, entropy());
+        let keeper = Keeper::new(config.snapshot, &found, wal.state_head(), work.is_merging());
+        let gate = Gate::new(state);
+        let gate = Arc::new(if config.count_gate_faults { gate.counting_major_faults() } else { gate });
 
         // Bound only now: whoever connects is served.
         let listener =
@@ -251,7 +300,10 @@ impl Server {
             None => doors[0].sleeper.clone(),
         };
 
-        let (store_door, store_loop) = store::store(replica_sleeper.clone());
+        let (store_door, store_loop) = store::store(replica_sleeper.clone(), work);
+        let cold = store_door.cold();
+        // Unmapping large runs takes long, so the store thread lets go of the last of them.
+        drop(found);
         let admissions = Admissions::new(config.max_client_cnxns, config.settings.limits.cnxns_max);
         let shared = Arc::new(Shared {
             started_ms: now.mono_ms(),
@@ -263,7 +315,8 @@ impl Server {
             workers: doors,
             replica_stages: Published::default(),
             log_folder,
-            log_dropped_bytes: found.dropped_bytes,
+            log_dropped_bytes: dropped_bytes,
+            figures: store_door.figures().clone(),
             stop: AtomicBool::new(false),
             settled: AtomicUsize::new(0),
             sealed: AtomicBool::new(false),
@@ -273,11 +326,16 @@ impl Server {
         let schemes = configured.enforced_schemes.as_deref();
         let rules = Arc::new(Rules::new(&configured.auth, configured.skip_acl, schemes));
         let replica_settings = replica::Settings::new(configured, rules.clone());
-        let replica =
+        let mut replica =
             Replica::solo(replica_settings, gate.clone(), mailboxes.clone(), postboxes.clone(), sessions, seed);
-        let driver = ReplicaDriver::new(shared.clone(), replica, wal, store_door, postboxes.clone());
+        replica.begin_with(tail, now);
+        let driver = ReplicaDriver::new(shared.clone(), replica, wal, store_door, keeper, postboxes.clone());
 
-        let store = spawn("store", move || store_loop.run())?;
+        let store = spawn("store", move || {
+            if let Err(error) = store_loop.run() {
+                give_up("the state cannot be kept", &error);
+            }
+        })?;
         let mut threads = Vec::new();
         let mut folded = None;
         match replica_poll {
@@ -295,6 +353,8 @@ impl Server {
             report_ms: u64::from(shared.config.tick_ms / 2).max(1),
             rules,
             persistent_watches: configured.persistent_watches,
+            listing_names: LISTING_SLICE_NAMES,
+            chill: None,
             bounds: shared.bounds.clone(),
         };
         let pin = 4 <= os::cpus() && !os::has_cpu_quota();
@@ -326,6 +386,7 @@ impl Server {
                 acceptor,
                 replica,
                 replica_sleeper: replica_sleeper.clone(),
+                asked: Asked::new(cold.clone(), shared.workers[index].sleeper.clone()),
                 settled: false,
             };
             let core = if pin { core_affinity::get_core_ids().and_then(|ids| ids.get(index).copied()) } else { None };
@@ -336,14 +397,7 @@ impl Server {
                 worker_loop.run(poll);
             })?);
         }
-        let recovered = Recovered {
-            zxid: applied,
-            txns,
-            dropped_bytes: found.dropped_bytes,
-            sealed: found.sealed,
-            log: log_text,
-            arrangement,
-        };
+        let recovered = Recovered { zxid: applied, snapshot, txns, dropped_bytes, sealed, log: log_text, arrangement };
         Ok(Server { shared, threads, replica: replica_sleeper, store, recovered })
     }
 
@@ -369,61 +423,6 @@ impl Server {
             thread.join().expect("a thread of the server ended in order");
         }
         self.store.join().expect("the store thread ended in order");
-    }
-}
-
-/// A start beside a Java server's data would serve an empty tree in its place.
-fn refuse_java_data(config: &Config) -> Result<(), ServerError> {
-    for directory in [&config.data_dir, &config.data_log_dir] {
-        let path = directory.join("version-2");
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(source) => return Err(ServerError::Directory { path, source }),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|source| ServerError::Directory { path: path.clone(), source })?;
-            let file = entry.file_name().to_string_lossy().into_owned();
-            if file.starts_with("log.") || file.starts_with("snapshot.") {
-                return Err(ServerError::JavaData { path, file });
-            }
-        }
-    }
-    Ok(())
-}
-
-/// What [`open_log`] found besides transactions.
-struct Found {
-    dropped_bytes: u64,
-    sealed: bool,
-}
-
-fn open_log(
-    disk: AnyDisk,
-    config: &Config,
-    seed: u64,
-    folder: &std::path::Path,
-) -> Result<(Wal<AnyDisk>, Replay, Found), ServerError> {
-    let mut replay = Replay::new(seed);
-    let mut misfit = None;
-    let found = zorilla_wal::store_of(&disk.files()).map_err(ServerError::Log)?;
-    let store = found.unwrap_or(StoreId(u128::from(entropy()) << 64 | u128::from(seed)));
-    let options = zorilla_wal::Options { segment_bytes: config.segment_bytes, ..zorilla_wal::Options::new(store) };
-    let opened = Wal::open(disk, options, seed, &mut |record| {
-        let zorilla_wal::RecordRef::Txn { zxid, payload } = record else { return Ok(()) };
-        replay.apply(zxid, payload).map_err(|found| {
-            misfit = Some(found);
-            zorilla_wal::Stop
-        })
-    });
-    match (opened, misfit) {
-        (_, Some(misfit)) => Err(ServerError::Misfit { path: folder.to_owned(), misfit }),
-        (Err(error), None) => Err(ServerError::Log(error)),
-        (Ok((wal, recovered)), None) => {
-            let dropped_bytes = recovered.torn.map_or(0, |torn| torn.bytes);
-            let found = Found { dropped_bytes, sealed: recovered.sealed || recovered.fresh };
-            Ok((wal, replay, found))
-        }
     }
 }
 
@@ -470,6 +469,7 @@ struct ReplicaDriver {
     replica: Replica,
     wal: Option<Wal<AnyDisk>>,
     store: Store,
+    keeper: Keeper,
     /// A segment was asked for and has not come.
     preparing: bool,
     postboxes: Vec<Arc<PostBox>>,
@@ -485,6 +485,7 @@ impl ReplicaDriver {
         replica: Replica,
         wal: Wal<AnyDisk>,
         store: Store,
+        keeper: Keeper,
         postboxes: Vec<Arc<PostBox>>,
     ) -> ReplicaDriver {
         ReplicaDriver {
@@ -492,6 +493,7 @@ impl ReplicaDriver {
             replica,
             wal: Some(wal),
             store,
+            keeper,
             preparing: false,
             postboxes,
             out: Out::new(),
@@ -520,32 +522,94 @@ impl ReplicaDriver {
     fn deadline_ns(&self) -> Option<u64> {
         let tick = self.replica.next_tick_ms().map(|ms| (ms * 1_000_000).max(self.ticked_ns + TICK_NS_MIN));
         let log = self.wal.as_ref().and_then(|wal| wal.deadline_ns());
-        [tick, log].into_iter().flatten().min()
+        let keeper = self.keeper.deadline_ns(self.replica.since());
+        [tick, log, keeper].into_iter().flatten().min()
+    }
+
+    /// Takes what the store thread has done.
+    fn take_done(&mut self) {
+        let Some(wal) = &mut self.wal else { return };
+        while let Some(done) = self.store.next_done() {
+            let taken = match done {
+                Done::Prepared(prepared) => {
+                    self.preparing = false;
+                    if let Err(error) = &prepared {
+                        // Said once: the log asks again by itself, and tells when it has space.
+                        if !self.full {
+                            tracing::error!("cannot prepare the next segment of the log: {error}");
+                        }
+                    }
+                    wal.segment_prepared(prepared)
+                }
+                Done::Purged(purged) => wal.segments_purged(purged),
+                Done::Swap(swap) => {
+                    let retired = self.replica.swap(&swap);
+                    self.keeper.swapped(&swap);
+                    self.store.ask(Job::Drop(retired));
+                    Ok(())
+                }
+            };
+            if let Err(failed) = taken {
+                give_up("the log cannot be written", &failed);
+            }
+        }
+    }
+
+    /// Freezes and names heads to the log, as it is due.
+    fn keep(&mut self, now: Now) {
+        let Some(wal) = &mut self.wal else { return };
+        if let Some(head) = self.keeper.untold() {
+            // No room: the next turn tries again.
+            if let Ok(position) = wal.append_state_head(&head.file, head.zxid) {
+                self.keeper.told(position);
+            }
+        }
+        if self.keeper.wants_freeze(self.replica.since(), now.mono_ns) {
+            let freeze = self.replica.freeze(now);
+            self.keeper.froze();
+            self.store.ask(Job::Write(Box::new(freeze)));
+        }
+    }
+
+    /// What the log may take, and the words about it.
+    fn brake(&mut self, now: Now) -> Option<usize> {
+        let live_bytes = self.replica.live_bytes();
+        let (room, turned) = self.keeper.room(live_bytes, now.mono_ns);
+        if let Some(turned) = turned {
+            let braking = turned == Braking::Begins;
+            let mib = live_bytes >> 20;
+            if braking {
+                tracing::warn!(
+                    "the last snapshot is still being written, and {mib} MiB have changed since: writes are slowed down to \
+                     what the disk takes"
+                );
+            } else {
+                tracing::info!("the snapshot is written: writes are taken at full speed again");
+            }
+        }
+        let urgent = room.is_some() || self.preparing;
+        self.shared.figures.urgent.store(urgent, Ordering::Relaxed);
+        room
     }
 
     /// One turn: disk, replica, disk.
     fn run(&mut self, now: Now) {
+        self.take_done();
+        self.keep(now);
+        let brake = self.brake(now);
         let Some(wal) = &mut self.wal else { return };
-        while let Some(done) = self.store.next_done() {
-            self.preparing = false;
-            if let Err(error) = &done {
-                // Said once: the log asks again by itself, and tells when it has space.
-                if !self.full {
-                    tracing::error!("cannot prepare the next segment of the log: {error}");
-                }
-            }
-            if let Err(failed) = wal.segment_prepared(done) {
-                give_up("the log cannot be written", &failed);
-            }
-        }
         let mut tick = self.replica.next_tick_ms().is_some_and(|ms| ms <= now.mono_ms())
             && self.ticked_ns + TICK_NS_MIN <= now.mono_ns;
+        let mut spent = 0;
         loop {
             let durable = match wal.poll(now.mono_ns) {
                 Ok(durable) => durable,
                 Err(failed) => give_up("the log cannot be written", &failed),
             };
-            self.out.log_room = wal.room_bytes();
+            if let Some(durable) = &durable {
+                self.keeper.durable(durable.position);
+            }
+            self.out.log_room = brake.map_or(usize::MAX, |room| room.saturating_sub(spent)).min(wal.room_bytes());
             self.out.log_space = match wal.space() {
                 Space::Plenty => LogSpace::Plenty,
                 Space::Reserve => LogSpace::ClosesOnly,
@@ -580,6 +644,7 @@ impl ReplicaDriver {
             }
             let appended = !self.out.appends.is_empty();
             for append in self.out.appends.drain(..) {
+                spent += append.span.len();
                 // The replica was told how much room there is.
                 wal.append(append.zxid, self.replica.bytes(append.span)).expect("the log has the room it announced");
             }
@@ -587,12 +652,16 @@ impl ReplicaDriver {
                 && let Some(prepare) = wal.wants_segment()
             {
                 self.preparing = true;
-                self.store.prepare(prepare);
+                self.store.ask(Job::Prepare(prepare));
             }
             // Once more if the disk said something, or has to be told something.
             if durable.is_none() && !appended && !tick {
                 break;
             }
+        }
+        self.keeper.spent(spent);
+        if let Some((head, zxid)) = self.keeper.purge_due() {
+            self.store.ask(Job::Purge { head, log: wal.purge_before(zxid) });
         }
         if self.published_ns + 500_000_000 <= now.mono_ns {
             self.published_ns = now.mono_ns;
@@ -668,6 +737,7 @@ struct WorkerLoop {
     acceptor: Option<Acceptor>,
     replica: Option<ReplicaDriver>,
     replica_sleeper: Sleeper,
+    asked: Asked,
     settled: bool,
 }
 
@@ -760,6 +830,7 @@ impl WorkerLoop {
             self.replica_sleeper.wake();
         }
         self.worker.drain();
+        self.asked.turn(&mut self.worker);
         self.announce_room();
         while let Some((conn, word)) = self.worker.next_word() {
             let mut text = Vec::new();
@@ -867,6 +938,7 @@ fn view(shared: &Shared, now: Now) -> View {
     let log_bytes = os::directory_bytes(&shared.log_folder);
     let data_bytes = os::directory_bytes(&config.data_dir);
     let descriptors_open = os::descriptors_open();
+    counters.extend(shared.figures.counters());
     // Last, because the gate is not held across a system call.
     let state = shared.gate.read();
     counters.extend([
@@ -874,7 +946,12 @@ fn view(shared: &Shared, now: Now) -> View {
         ("response_bytes", totals.sent_bytes),
         ("zorilla_log_dropped_bytes", shared.log_dropped_bytes),
         ("zorilla_tree_memory_bytes", state.tree.memory_bytes() as u64),
+        // The root's place is always there.
+        ("zorilla_overlay_entries", state.tree.live_size().0 as u64 - 1),
+        ("zorilla_frozen_entries", state.tree.frozen().map_or(0, |frozen| frozen.entries() as u64)),
+        ("zorilla_cold_inline", state.tree.cold_inline()),
     ]);
+    counters.extend(shared.gate.major_faults().map(|count| ("zorilla_gate_major_faults", count)));
     let absolute = |path: &std::path::Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     View {
         mode: "standalone",

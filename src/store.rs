@@ -1,187 +1,149 @@
-//! The log and the tree as one: what a start finds on the disk, and the thread that prepares what the log will need.
+//! Log, runs and heads as one: what a start finds on the disks, and the thread that keeps the state small, the log short and
+//! the next segment ready.
 //!
-//! Guarantees of [`Replay`]: the tree it makes is what the log says, transaction by transaction, each checked against the
-//! digest recorded with it; sessions start with their full recorded timeout. It refuses rather than guesses.
+//! | module | holds |
+//! |---|---|
+//! | [`head`] | which runs are in force: the format of heads, and how a file gets its name |
+//! | [`policy`] | when the state is written, and which runs are merged |
+//! | [`keeper`] | the replica's side: when to freeze, what to tell the log, what may be purged |
+//! | [`work`] | the store thread's side: writing, merging, purging |
+//! | [`recover`] | what a start finds |
+//! | [`replay`] | the transactions of the log's tail on top of it |
+//! | [`takeover`] | the state of a Java server becomes ours |
+//!
+//! A snapshot is: the replica freezes its overlay (no step that grows with it), the store thread writes it as a run and
+//! publishes a head that names it, the replica takes the run in the overlay's place, a record in the log names the head, and
+//! once that is durable the segments, heads and runs that only older heads need go away. Whatever is interrupted by a crash
+//! leaves the older head with a longer tail of the log, or the newer one.
 
-use std::fmt;
+pub mod head;
+pub mod keeper;
+pub mod policy;
+pub mod recover;
+pub mod replay;
+pub mod takeover;
+pub mod work;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded};
+use crossbeam::channel::{Receiver, Sender, TryRecvError, bounded, never, select};
 use crossbeam::queue::ArrayQueue;
-use zorilla_proto::ids::{SessionId, Zxid};
-use zorilla_proto::jute::Reader;
-use zorilla_proto::txn::{Txn, TxnDigest, TxnHeader};
+use zorilla_snapshot::{Cold, Fault, Run};
 use zorilla_wal::disk::DirFiles;
-use zorilla_wal::{Prepare, PrepareError, Prepared};
+use zorilla_wal::{Prepare, PrepareError, Prepared, Purge, Purged};
 
-use crate::clock::Now;
-use crate::gate::{Digests, State};
-use crate::limits::JOBS_MAX;
-use crate::prep::effects::effects;
-use crate::session::Sessions;
-use crate::tree::Tree;
+use crate::clock::Clock;
+use crate::limits::{COLD_MAX, EPOCH_NS, JOBS_MAX, WARM_PAUSE_MS, WRITE_RETRY_MS};
+use crate::os::{self, Rank};
 use crate::wake::Sleeper;
+
+pub use self::keeper::Keeper;
+pub use self::policy::Policy;
+pub use self::recover::StateError;
+pub use self::replay::{Misfit, Replay, SERVER_ID};
+use self::work::{Freeze, Progress, Retired, Swap, Work};
 
 /// The folder of the log's segments, below `dataLogDir`.
 pub const LOG_FOLDER: &str = "zorilla-log";
 
-/// A transaction in the log that cannot have been written by this server: its checksum holds, but its content does not fit.
-#[derive(Debug)]
-pub struct Misfit {
-    /// Which.
-    pub zxid: Zxid,
-    /// What is wrong with it.
-    pub what: String,
-}
-
-impl fmt::Display for Misfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "transaction {} of the log does not fit the history before it: {}", self.zxid, self.what)
-    }
-}
-
-/// A state that grows while the log is read.
-pub struct Replay {
-    tree: Tree,
-    applied: Zxid,
-    timeouts: Vec<(SessionId, u32)>,
-    /// The highest id that was handed out under this server's number.
-    session_last: i64,
-    index: hashbrown::HashMap<SessionId, usize>,
-    digests: Digests,
-    txns: u64,
-}
-
-impl Replay {
-    /// The state before the first transaction.
-    pub fn new(seed: u64) -> Replay {
-        Replay {
-            tree: Tree::new(seed),
-            applied: Zxid::ZERO,
-            timeouts: Vec::new(),
-            session_last: 0,
-            digests: Digests::default(),
-            index: hashbrown::HashMap::new(),
-            txns: 0,
-        }
-    }
-
-    /// Applies the next transaction of the log.
-    pub fn apply(&mut self, zxid: Zxid, bytes: &[u8]) -> Result<(), Misfit> {
-        let misfit = |what: String| Misfit { zxid, what };
-        let mut reader = Reader::new(bytes);
-        let header = TxnHeader::decode(&mut reader).map_err(|error| misfit(error.to_string()))?;
-        if header.zxid != zxid {
-            return Err(misfit(format!("its header says {}", header.zxid)));
-        }
-        if self.applied.successor() != Some(zxid) {
-            return Err(misfit(format!("it follows {}", self.applied)));
-        }
-        let txn = Txn::decode(&header, &mut reader).map_err(|error| misfit(error.to_string()))?;
-        effects(&header, &txn, &mut self.tree).map_err(|unfit| misfit(unfit.to_string()))?;
-        match txn {
-            Txn::CreateSession { timeout_ms } => {
-                let at = self.timeouts.len();
-                if header.session.raw() >> 56 == SERVER_ID {
-                    self.session_last = self.session_last.max(header.session.raw());
-                }
-                self.timeouts.push((header.session, timeout_ms.max(0) as u32));
-                if self.index.insert(header.session, at).is_some() {
-                    return Err(misfit(format!("it opens session {}, which is open", header.session)));
-                }
-            }
-            Txn::CloseSession { .. } => {
-                let Some(at) = self.index.remove(&header.session) else {
-                    return Err(misfit(format!("it closes session {}, which is not open", header.session)));
-                };
-                self.timeouts.swap_remove(at);
-                if let Some((moved, _)) = self.timeouts.get(at) {
-                    self.index.insert(*moved, at);
-                }
-            }
-            _ => {}
-        }
-        if let Some(recorded) = TxnDigest::decode_optional(&mut reader)
-            && recorded.tree != self.tree.digest()
-        {
-            let found = self.tree.digest();
-            return Err(misfit(format!("the tree after it has digest {found}, recorded is {}", recorded.tree)));
-        }
-        self.digests.note(zxid, self.tree.digest());
-        self.applied = zxid;
-        self.txns += 1;
-        Ok(())
-    }
-
-    /// How many transactions were applied.
-    pub fn txns(&self) -> u64 {
-        self.txns
-    }
-
-    /// The state, and its sessions at the start of their timeouts.
-    pub fn finish(self, tick_ms: u64, now: Now) -> (State, Sessions) {
-        // Not below what the log has seen, or a clock that was set back would hand out the id, and with it the password, of
-        // a session that some client once had.
-        let first_id = first_session_id(now.wall_ms).max(self.session_last + 1);
-        let mut sessions = Sessions::new(tick_ms, first_id);
-        for (id, timeout_ms) in &self.timeouts {
-            sessions.create(*id, *timeout_ms, now.mono_ms(), None);
-        }
-        let Replay { tree, applied, timeouts, digests, .. } = self;
-        (State { tree, applied, sessions: timeouts.len(), digests }, sessions)
-    }
-}
-
-/// The number of a server that is alone, in the highest byte of its session ids.
-const SERVER_ID: i64 = 1;
-
-/// The first session id of a server that starts now: its number (1, alone) in the high byte, then 40 bits of time, as the
-/// reference makes them. The wall clock and not the monotonic one, so that a machine that was restarted does not hand out the
-/// ids of sessions that are still in the log or in a client's hands.
-fn first_session_id(wall_ms: i64) -> i64 {
-    ((((wall_ms as u64) << 24) >> 8) as i64) | SERVER_ID << 56
-}
+/// The folder of runs and heads, below `dataDir`.
+pub const STATE_FOLDER: &str = "zorilla-state";
 
 /// The folder where the log of this configuration lives.
 pub fn log_folder(data_log_dir: &Path) -> PathBuf {
     data_log_dir.join(LOG_FOLDER)
 }
 
+/// The folder where the state of this configuration lives.
+pub fn state_folder(data_dir: &Path) -> PathBuf {
+    data_dir.join(STATE_FOLDER)
+}
+
 /// Work for the store thread.
 pub enum Job {
     /// Make a segment ready for the log.
     Prepare(Prepare<DirFiles>),
+    /// Write what was frozen.
+    Write(Box<Freeze>),
+    /// The log durably names this head: what only older ones need may go, and these segments of the log.
+    Purge {
+        /// The number of the head.
+        head: u64,
+        /// Segments of the log.
+        log: Option<Purge<DirFiles>>,
+    },
+    /// Let go of what nobody looks at any more.
+    Drop(Retired),
 }
 
 /// What came of it.
-pub type Done = Result<Prepared<DirFiles>, PrepareError>;
+pub enum Done {
+    /// A segment, or why there is none.
+    Prepared(Result<Prepared<DirFiles>, PrepareError>),
+    /// What became of the segments that the log gave back.
+    Purged(Result<Purged, PrepareError>),
+    /// A run takes the place of the frozen overlay, or of older runs.
+    Swap(Swap),
+}
 
-/// The store thread's door.
+/// A block of a run that somebody waits for.
+pub struct BringIn {
+    /// Of which run.
+    pub run: Arc<Run>,
+    /// Which block.
+    pub cold: Cold,
+    /// Who is rung when it is there.
+    pub waiter: Sleeper,
+}
+
+/// Where blocks are asked for. Everybody who reads the tree has one.
+#[derive(Clone)]
+pub struct ColdDoor(Sender<BringIn>);
+
+impl ColdDoor {
+    /// Asks for a block; the waiter is rung when it is there. `false`: too many are waited for, ask again in the next turn.
+    pub fn ask(&self, block: BringIn) -> bool {
+        self.0.try_send(block).is_ok()
+    }
+}
+
+/// The store thread's door for the replica.
 pub struct Store {
     jobs: Sender<Job>,
     done: Arc<ArrayQueue<Done>>,
-}
-
-/// The other side of the door: what the thread runs.
-pub struct StoreLoop {
-    jobs: Receiver<Job>,
-    done: Arc<ArrayQueue<Done>>,
-    replica: Sleeper,
+    cold: ColdDoor,
+    figures: Arc<Figures>,
 }
 
 /// A door and its other side; `replica` is woken when something is done.
-pub fn store(replica: Sleeper) -> (Store, StoreLoop) {
+pub fn store(replica: Sleeper, work: Work<DirFiles>) -> (Store, StoreLoop) {
     let (send, receive) = bounded(JOBS_MAX);
+    let (cold, colds) = bounded(COLD_MAX);
     let done = Arc::new(ArrayQueue::new(JOBS_MAX));
-    (Store { jobs: send, done: done.clone() }, StoreLoop { jobs: receive, done, replica })
+    let figures = work.figures();
+    let hall = Hall {
+        jobs: receive,
+        cold: colds,
+        done: done.clone(),
+        replica,
+        figures: figures.clone(),
+        later: Vec::new(),
+        fault: None,
+        closed: false,
+        rank: None,
+    };
+    (Store { jobs: send, done, cold: ColdDoor(cold), figures }, StoreLoop { hall, work })
 }
 
 impl Store {
-    /// Asks for a segment.
-    pub fn prepare(&self, prepare: Prepare<DirFiles>) {
-        // The log asks again only after it was answered, so there is room; the thread ends only after this door is dropped.
-        self.jobs.send(Job::Prepare(prepare)).expect("the store thread lives as long as its door");
+    /// Asks for work.
+    pub fn ask(&self, job: Job) {
+        // Each kind is asked for again only after it was answered, and what is given back is bounded by what was answered,
+        // so there is room soon; the thread ends only after this door is dropped.
+        self.jobs.send(job).expect("the store thread lives as long as its door");
     }
 
     /// The next thing that is done.
@@ -193,142 +155,206 @@ impl Store {
     pub fn has_done(&self) -> bool {
         !self.done.is_empty()
     }
+
+    /// What the thread did so far.
+    pub fn figures(&self) -> &Arc<Figures> {
+        &self.figures
+    }
+
+    /// Where blocks are asked for.
+    pub fn cold(&self) -> ColdDoor {
+        self.cold.clone()
+    }
+}
+
+/// What the store thread did since the start, for the monitors.
+#[derive(Debug, Default)]
+pub struct Figures {
+    /// Runs in force.
+    pub runs: AtomicU64,
+    /// Their bytes.
+    pub run_bytes: AtomicU64,
+    /// The zxid of the newest head.
+    pub head_zxid: AtomicU64,
+    /// Overlays written.
+    pub flushes: AtomicU64,
+    /// Merges.
+    pub merges: AtomicU64,
+    /// Bytes of runs written.
+    pub written_bytes: AtomicU64,
+    /// Blocks brought in because somebody waited for them.
+    pub brought_in: AtomicU64,
+    /// Attempts to write a run that were given up because the disk took nothing.
+    pub given_up: AtomicU64,
+    /// Set by the replica: the log waits for a segment, or writes for the frozen overlay to be on the disk.
+    pub urgent: AtomicBool,
+}
+
+impl Figures {
+    /// Names and values, as `mntr` shows them.
+    pub fn counters(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [
+            ("zorilla_runs", of(&self.runs)),
+            ("zorilla_run_bytes", of(&self.run_bytes)),
+            ("zorilla_head_zxid", of(&self.head_zxid)),
+            ("zorilla_flushes", of(&self.flushes)),
+            ("zorilla_merges", of(&self.merges)),
+            ("zorilla_run_written_bytes", of(&self.written_bytes)),
+            ("zorilla_cold_brought_in", of(&self.brought_in)),
+            ("zorilla_flushes_given_up", of(&self.given_up)),
+        ]
+        .into_iter()
+    }
+}
+
+/// Jobs and blocks that wait, and where their outcome goes.
+struct Hall {
+    jobs: Receiver<Job>,
+    cold: Receiver<BringIn>,
+    done: Arc<ArrayQueue<Done>>,
+    replica: Sleeper,
+    figures: Arc<Figures>,
+    /// Jobs that wait for the end of the step under way.
+    later: Vec<Job>,
+    /// A block that is damaged.
+    fault: Option<Fault>,
+    /// No further jobs can come.
+    closed: bool,
+    /// Of the store thread, once it runs.
+    rank: Option<Rank>,
+}
+
+impl Hall {
+    /// Does what others wait for, and keeps the rest for later. `false`: the thread is to end.
+    fn look(&mut self) -> bool {
+        loop {
+            match self.jobs.try_recv() {
+                Ok(job) => self.take(job),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    self.closed = true;
+                    break;
+                }
+            }
+        }
+        while let Ok(block) = self.cold.try_recv() {
+            self.bring_in(&block);
+            if let Ok(job) = self.jobs.try_recv() {
+                self.take(job);
+            }
+        }
+        self.set_rank();
+        !self.closed && self.fault.is_none()
+    }
+
+    fn take(&mut self, job: Job) {
+        match job {
+            Job::Prepare(prepare) => {
+                self.set_behind(false);
+                self.tell(Done::Prepared(prepare.run()));
+            }
+            other => self.later.push(other),
+        }
+    }
+
+    fn bring_in(&mut self, block: &BringIn) {
+        match block.run.bring_in(block.cold) {
+            Ok(()) => {
+                self.figures.brought_in.fetch_add(1, Ordering::Relaxed);
+                block.waiter.ring();
+            }
+            Err(fault) => self.fault = Some(fault),
+        }
+    }
+
+    fn tell(&self, done: Done) {
+        assert!(self.done.push(done).is_ok(), "the store thread has more to say than was asked for");
+        self.replica.wake();
+    }
+
+    /// Sleeps until there is something, or for so long.
+    fn wait(&mut self, at_most: Option<Duration>) {
+        // A thread that stands behind the others is late to wake, and the log may use up its reserve before it is told that
+        // the disk is full.
+        self.set_behind(false);
+        let timer = at_most.map_or_else(never, crossbeam::channel::after);
+        select! {
+            recv(self.jobs) -> job => match job {
+                Ok(job) => self.take(job),
+                Err(_) => self.closed = true,
+            },
+            recv(self.cold) -> block => if let Ok(block) = block {
+                self.bring_in(&block);
+            },
+            recv(timer) -> _ => {}
+        }
+    }
+
+    /// Behind the others as long as nobody has to wait for what is written here.
+    fn set_rank(&mut self) {
+        let urgent = self.figures.urgent.load(Ordering::Relaxed);
+        self.set_behind(!urgent);
+    }
+
+    fn set_behind(&mut self, behind: bool) {
+        self.rank.get_or_insert_with(Rank::of_this_thread).set_behind(behind);
+    }
+}
+
+/// The other side of the door: what the thread runs.
+pub struct StoreLoop {
+    hall: Hall,
+    work: Work<DirFiles>,
 }
 
 impl StoreLoop {
-    /// Works until the door is dropped.
-    pub fn run(self) {
-        while let Ok(job) = self.jobs.recv() {
-            match job {
-                Job::Prepare(prepare) => {
-                    let done = self.done.push(prepare.run());
-                    assert!(done.is_ok(), "more segments were prepared than asked for");
+    /// Works until the door is dropped. What is under way then is given up: the next start has the log for it.
+    ///
+    /// # Errors
+    /// A file of the state is damaged, or cannot be written for a reason that does not pass.
+    pub fn run(mut self) -> Result<(), StateError> {
+        let clock = Clock::start();
+        let mut ticked_ns = clock.mono_ns();
+        self.work.set_memory(os::memory_bytes());
+        loop {
+            if ticked_ns + EPOCH_NS <= clock.mono_ns() {
+                ticked_ns = clock.mono_ns();
+                self.work.tick();
+            }
+            let goes_on = self.hall.look();
+            if let Some(fault) = self.hall.fault.take() {
+                return Err(StateError::Damaged(fault));
+            }
+            if !goes_on {
+                return Ok(());
+            }
+            for job in std::mem::take(&mut self.hall.later) {
+                match job {
+                    Job::Prepare(prepare) => self.hall.tell(Done::Prepared(prepare.run())),
+                    Job::Write(freeze) => self.work.take(*freeze),
+                    Job::Purge { head, log } => {
+                        self.work.purge(head);
+                        if let Some(purge) = log {
+                            self.hall.tell(Done::Purged(purge.run()));
+                        }
+                    }
+                    Job::Drop(retired) => drop(retired),
                 }
             }
-            self.replica.wake();
+            match self.work.step()? {
+                Progress::More => {}
+                Progress::Swap(swap) => self.hall.tell(Done::Swap(swap)),
+                Progress::Later => self.hall.wait(Some(Duration::from_millis(WRITE_RETRY_MS))),
+                Progress::Warmed => self.hall.wait(Some(Duration::from_millis(WARM_PAUSE_MS))),
+                Progress::Idle => {
+                    let tick = self.work.is_pressed().then_some(Duration::from_nanos(EPOCH_NS));
+                    self.hall.wait(tick);
+                }
+            }
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::borrow::Cow;
-
-    use zorilla_proto::client::{AclVec, StringVec};
-    use zorilla_proto::op::Op;
-
-    use super::*;
-
-    /// One transaction as it stands in the log; `digest`: the recorded one.
-    fn bytes(zxid: u64, session: i64, txn: &Txn<'_>, digest: Option<u64>) -> Vec<u8> {
-        let session = SessionId::from_raw(session);
-        let header = TxnHeader { session, cxid: 1, zxid: Zxid::from_raw(zxid), time_ms: 9, op: txn.op().raw() };
-        let mut out = Vec::new();
-        header.encode(&mut out);
-        txn.encode(&mut out);
-        if let Some(tree) = digest {
-            TxnDigest::new(tree).encode(&mut out);
-        }
-        out
-    }
-
-    fn create(path: &str, cversion: i32, ephemeral: bool) -> Txn<'_> {
-        let (path, acl) = (Cow::Borrowed(path), Some(AclVec::OPEN));
-        Txn::Create { path, data: None, acl, ephemeral, parent_cversion: cversion, kind: Op::Create }
-    }
-
-    fn apply(replay: &mut Replay, zxid: u64, session: i64, txn: &Txn<'_>) -> Result<(), Misfit> {
-        replay.apply(Zxid::from_raw(zxid), &bytes(zxid, session, txn, None))
-    }
-
-    /// Session 5 is open, and owns /e; /a is there.
-    fn begun() -> Replay {
-        let mut replay = Replay::new(1);
-        apply(&mut replay, 1, 5, &Txn::CreateSession { timeout_ms: 4000 }).unwrap();
-        apply(&mut replay, 2, 5, &create("/a", 1, false)).unwrap();
-        apply(&mut replay, 3, 5, &create("/e", 2, true)).unwrap();
-        replay
-    }
-
-    #[test]
-    fn a_transaction_that_does_not_fit_is_refused() {
-        let mut raw = Vec::new();
-        let missing = StringVec::build(&mut raw, ["/missing"]);
-        let delete = |path: &'static str| Txn::Delete { path: Cow::Borrowed(path) };
-        let set = Txn::SetData { path: Cow::Borrowed("/missing"), data: None, version: 1 };
-        let misfits: [(u64, i64, Txn<'_>, &str); 11] = [
-            (5, 5, create("/b", 3, false), "follows 0x3"),
-            (3, 5, create("/b", 3, false), "follows 0x3"),
-            (4, 5, create("/a", 3, false), "it exists"),
-            (4, 5, create("/b/c", 1, false), "parent is missing"),
-            (4, 5, delete("/b"), "it is missing"),
-            (4, 5, delete("/zookeeper"), "it has children"),
-            (4, 5, set, "it is missing"),
-            (4, 5, Txn::CreateSession { timeout_ms: 1 }, "which is open"),
-            (4, 6, Txn::CloseSession { paths: None }, "which is not open"),
-            (4, 5, Txn::CloseSession { paths: Some(missing) }, "it is missing"),
-            (4, 5, Txn::Check { path: Cow::Borrowed("/a"), version: 0 }, "may not stand here"),
-        ];
-        for (zxid, session, txn, words) in misfits {
-            let misfit = apply(&mut begun(), zxid, session, &txn).expect_err("it does not fit");
-            assert_eq!(misfit.zxid.raw(), zxid);
-            assert!(misfit.to_string().contains(words), "{words:?} is not in {misfit}");
-        }
-    }
-
-    #[test]
-    fn bytes_that_say_something_else_are_refused() {
-        let good = bytes(4, 5, &create("/b", 3, false), None);
-        // Without its last field it would be a create of ZooKeeper 3.3.
-        for cut in 0..good.len() - 4 {
-            assert!(begun().apply(Zxid::from_raw(4), &good[..cut]).is_err(), "{cut} of {} bytes", good.len());
-        }
-        let elsewhere = begun().apply(Zxid::from_raw(4), &bytes(9, 5, &create("/b", 3, false), None)).unwrap_err();
-        assert!(elsewhere.to_string().contains("its header says 0x9"), "{elsewhere}");
-        let mut replay = begun();
-        replay.apply(Zxid::from_raw(4), &good).unwrap();
-        let digest = replay.tree.digest();
-        begun().apply(Zxid::from_raw(4), &bytes(4, 5, &create("/b", 3, false), Some(digest))).unwrap();
-        let other = begun().apply(Zxid::from_raw(4), &bytes(4, 5, &create("/b", 3, false), Some(digest ^ 1)));
-        assert!(other.unwrap_err().to_string().contains("digest"));
-    }
-
-    #[test]
-    fn no_session_id_is_handed_out_twice_when_the_clock_was_set_back() {
-        let now = Now { mono_ns: 1_000_000_000, wall_ms: 1_700_000_000_000 };
-        let (_, mut sessions) = Replay::new(1).finish(1000, now);
-        let (first, second) = (sessions.next_id(), sessions.next_id());
-        for back_ms in [0, 1, 3_600_000] {
-            let mut replay = Replay::new(1);
-            for (zxid, session) in [(1, first), (2, second)] {
-                let session = session.raw();
-                apply(&mut replay, 2 * zxid - 1, session, &Txn::CreateSession { timeout_ms: 4000 }).unwrap();
-                apply(&mut replay, 2 * zxid, session, &Txn::CloseSession { paths: None }).unwrap();
-            }
-            let (_, mut sessions) = replay.finish(1000, Now { wall_ms: now.wall_ms - back_ms, ..now });
-            assert!(second < sessions.next_id(), "the clock was set back by {back_ms} ms");
-        }
-    }
-
-    #[test]
-    fn sessions_start_a_full_timeout_and_closed_ones_are_gone() {
-        let mut replay = begun();
-        for (zxid, session, timeout_ms) in [(4, 6, 7000), (5, 7, 8000)] {
-            apply(&mut replay, zxid, session, &Txn::CreateSession { timeout_ms }).unwrap();
-        }
-        let mut raw = Vec::new();
-        let paths = Some(StringVec::build(&mut raw, ["/e"]));
-        apply(&mut replay, 6, 5, &Txn::CloseSession { paths }).unwrap();
-        apply(&mut replay, 7, 6, &Txn::Error { code: -101 }).unwrap();
-        apply(&mut replay, 8, 6, &Txn::CloseSession { paths: None }).unwrap();
-        assert_eq!(replay.txns(), 8);
-        let now = Now { mono_ns: 50_000_000_000, wall_ms: 1_700_000_000_000 };
-        let (state, mut sessions) = replay.finish(1000, now);
-        assert_eq!((state.applied.raw(), state.sessions, state.tree.ephemerals_count()), (8, 1, 0));
-        assert!(state.tree.find("/e").is_none() && state.tree.find("/a").is_some());
-        let open: Vec<_> = sessions.iter().map(|(id, session)| (id.raw(), session.timeout_ms, session.home)).collect();
-        assert_eq!(open, [(7, 8000, None)]);
-        assert_eq!(sessions.next_expiry_ms(), Some(59_000));
-        assert_eq!(sessions.next_id().raw() >> 56, 1, "the server's number is in the high byte");
-    }
-}
+mod tests;

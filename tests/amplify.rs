@@ -15,8 +15,8 @@ use common::client::{Client, Session, get, set};
 use common::scratch::Scratch;
 use common::server::{PATIENCE, Server};
 use zorilla_proto::client::{
-    Acl, AclVec, AddWatchRequest, AuthPacket, CheckVersionRequest, MultiOp, MultiVec, PathWatchRequest, Request,
-    SetAclRequest, SetDataRequest,
+    Acl, AclVec, AddWatchRequest, AuthPacket, CheckVersionRequest, CreateRequest, MultiOp, MultiVec, PathWatchRequest,
+    Request, SetAclRequest, SetDataRequest,
 };
 use zorilla_proto::code::Code;
 
@@ -59,6 +59,62 @@ fn a_multi_read_of_one_large_znode_a_thousand_times_is_an_error() {
         client.send([set("/small", b"z"), Request::MultiRead(multi)]);
         assert_eq!(client.reply().expect("a reply").code, 0);
         assert_eq!(client.reply().expect("a reply").code, Code::SystemError.raw());
+        serves_others(&server, &mut bystander);
+    }
+}
+
+/// How many names a getChildren lists.
+fn listed(client: &mut Client, path: &str) -> usize {
+    let request = PathWatchRequest { path: Some(path.into()), watch: false };
+    names_of(&client.ask(Request::GetChildren(request)).body)
+}
+
+fn names_of(body: &[u8]) -> usize {
+    let int = |at: usize| i32::from_be_bytes(body[at..at + 4].try_into().expect("four bytes")) as usize;
+    let (count, mut at) = (int(0), 4);
+    for _ in 0..count {
+        at += 4 + int(at);
+    }
+    assert_eq!(at, body.len(), "nothing behind the last name");
+    count
+}
+
+#[test]
+fn a_long_listing_is_whole_whatever_comes_and_goes_and_others_are_served_meanwhile() {
+    const CHILDREN: usize = 50_000;
+    const PER_MULTI: usize = 5_000;
+    for driver in ["folded", "dedicated"] {
+        let server = start(&format!("zorilla.driver={driver}"));
+        let mut bystander = session(&server);
+        bystander.create("/small", b"x", 0).expect("created");
+        bystander.create("/many", b"", 0).expect("created");
+        let mut client = session(&server);
+        for first in (0..CHILDREN).step_by(PER_MULTI) {
+            let create = |number: usize| {
+                let (path, acl) = (Some(format!("/many/{number:07}").into()), Some(AclVec::OPEN));
+                MultiOp::Create(CreateRequest { path, data: None, acl, flags: 0 })
+            };
+            let ops: Vec<_> = (first..first + PER_MULTI).map(create).collect();
+            let mut raw = Vec::new();
+            let multi = MultiVec::<MultiOp<'_>>::build(&mut raw, &ops);
+            assert_eq!(client.ask(Request::Multi(multi)).code, 0);
+        }
+        assert_eq!(listed(&mut client, "/many"), CHILDREN);
+        // Pipelined behind a write, and with more behind it; another client changes the children all the time.
+        let list = || {
+            let request = PathWatchRequest { path: Some("/many".into()), watch: false };
+            Request::GetChildren(request)
+        };
+        client.send([set("/small", b"z"), list(), get("/small"), list()]);
+        for number in 0..200 {
+            bystander.create(&format!("/many/new{number}"), b"", 0).expect("created");
+        }
+        assert_eq!(client.reply().expect("a reply").code, 0);
+        let first = names_of(&client.reply().expect("a reply").body);
+        assert_eq!(client.reply().expect("a reply").code, 0);
+        let second = names_of(&client.reply().expect("a reply").body);
+        assert!(CHILDREN <= first && first <= second && second <= CHILDREN + 200, "{first} names, then {second}");
+        assert_eq!(listed(&mut client, "/many"), CHILDREN + 200);
         serves_others(&server, &mut bystander);
     }
 }

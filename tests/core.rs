@@ -2,7 +2,7 @@
 //!
 //! Workers, the replica and the log run on one thread: chance, from one seed, decides who turns next, how bytes are split,
 //! when the disk completes, when mailboxes are drained, when connections break, when the power goes, and how the server is
-//! set up. Clients pipeline every opcode that is served, and judge every frame that comes back: replies in order, each
+//! set up, and which znodes have to be brought in first. Clients pipeline every opcode that is served, and judge every frame that comes back: replies in order, each
 //! equal to the model at exactly its zxid, nothing shown before it is durable, events exactly those of the watches they
 //! have and may read about and ahead of what they announce, sessions that end when they should and never before, znodes
 //! that the server deletes by itself only when it may.
@@ -17,6 +17,8 @@ mod client;
 mod coverage;
 #[path = "core/draw.rs"]
 mod draw;
+#[path = "core/frost.rs"]
+mod frost;
 #[path = "core/judge.rs"]
 mod judge;
 #[path = "core/model.rs"]
@@ -91,6 +93,7 @@ fn the_server_does_what_the_naive_model_does() {
     let seeds = seeds as usize;
     assert!(50 * seeds <= sum.replies && 2 * seeds <= sum.events && seeds <= sum.crashes, "the runs did too little");
     assert!(seeds <= sum.expiries && seeds <= sum.resumes, "the runs did too little");
+    assert!(10 * seeds <= sum.cold && seeds <= sum.brought, "the runs did too little");
     assert!(seeds <= 4 * sum.withheld && seeds <= 4 * sum.reaped, "the runs did too little");
     if 500 <= seeds {
         assert_eq!(coverage::missing(&coverage), [], "opcodes and codes that nothing was answered with");

@@ -171,6 +171,134 @@ fn what_was_acknowledged_survives_kill_9_and_an_orderly_stop() {
     }
 }
 
+/// The value of a counter.
+fn counter(server: &Server, name: &str) -> u64 {
+    let text = server.word("mntr");
+    let value = text.lines().find_map(|line| line.strip_prefix("zk_")?.strip_prefix(name)?.strip_prefix('\t'));
+    value.unwrap_or_else(|| panic!("{name} is not in {text}")).parse().expect("a number")
+}
+
+/// Waits until a counter is as large.
+fn reaches(server: &Server, name: &str, least: u64) {
+    let begun = Instant::now();
+    while counter(server, name) < least {
+        assert!(begun.elapsed() < PATIENCE, "{name} is {} after a minute", counter(server, name));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn a_start_maps_the_state_and_replays_only_the_tail_of_the_log() {
+    for arrangement in [ARRANGEMENTS[0], ARRANGEMENTS[3]] {
+        println!("{arrangement}");
+        let scratch = Scratch::new("snapshots");
+        let data = scratch.join("data");
+        let more = format!("zorilla.snapshot.txns=50\npreAllocSize=8192\n{arrangement}");
+        let server = Server::start(&scratch, &data, &more);
+        let mut conn = server.connect();
+        let mut owner = server.connect();
+        owner.create("/mine", b"", 1).expect("created");
+        conn.create("/n", b"", 0).expect("created");
+        for number in 0..600 {
+            conn.create(&format!("/n/{number}"), format!("{number}").as_bytes(), 0).expect("created");
+            assert_eq!(conn.set("/n", format!("{number}").as_bytes()), 0);
+        }
+        reaches(&server, "zorilla_flushes", 3);
+        reaches(&server, "zorilla_merges", 1);
+        for number in 0..600 {
+            let (value, version) = conn.get(&format!("/n/{number}")).expect("it is there");
+            assert_eq!((value, version), (format!("{number}").into_bytes(), 0), "{number}");
+        }
+        let session = owner.session;
+        server.kill();
+
+        let server = Server::start(&scratch, &data, &more);
+        // The port is open before the line is written.
+        server.says("replica ");
+        let said = server.text();
+        let words: Vec<&str> = said.split_whitespace().collect();
+        let at = words.iter().position(|word| *word == "then").expect("it says what was replayed");
+        let replayed: u64 = words[at + 1].parse().expect("a number");
+        assert!(replayed < 900 && !said.contains("state 0x0,"), "{said}");
+        let mut conn = server.connect();
+        for number in 0..600 {
+            assert_eq!(conn.get(&format!("/n/{number}")).expect("it is there").0, format!("{number}").as_bytes());
+        }
+        assert_eq!(conn.get("/n").expect("it is there"), (b"599".to_vec(), 600));
+        // The session and its znode were in a run.
+        assert_eq!(conn.get("/mine").expect("its session lives"), (vec![], 0));
+        let owner = server.resume(session).expect("the session is valid");
+        assert_eq!(owner.close(), 0);
+        assert_eq!(conn.get("/mine"), NO_NODE);
+    }
+}
+
+#[test]
+fn a_state_that_is_damaged_or_missing_is_refused_by_name() {
+    let scratch = Scratch::new("damaged");
+    let data = scratch.join("data");
+    let server = Server::start(&scratch, &data, "zorilla.snapshot.quietMs=50");
+    let mut conn = server.connect();
+    for number in 0..60 {
+        conn.create(&format!("/{number}"), b"x", 0).expect("created");
+    }
+    // A head that the log does not name yet may be passed over: everything must be settled.
+    reaches(&server, "zorilla_flushes", 1);
+    while counter(&server, "zorilla_overlay_entries") != 0 || counter(&server, "zorilla_frozen_entries") != 0 {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let (status, said) = server.terminate();
+    assert!(status.success(), "{said}");
+    let state = data.join("zorilla-state");
+    let of = |kind: &str| {
+        let entries = std::fs::read_dir(&state).expect("the state's folder").map(|entry| entry.expect("a file").path());
+        let mut files: Vec<PathBuf> = entries.filter(|path| path.to_string_lossy().contains(kind)).collect();
+        files.sort();
+        files.pop().expect("there is one")
+    };
+    for kind in ["head.", "run."] {
+        let file = of(kind);
+        let name = file.file_name().expect("a name").to_str().expect("in UTF-8");
+        let good = std::fs::read(&file).expect("a file");
+        let mut bad = good.clone();
+        bad[16] ^= 1;
+        std::fs::write(&file, &bad).expect("it can be damaged");
+        let cfg = zoo_cfg(&scratch, &data, free_port(), "");
+        refused(&scratch, &cfg, 3, &[name, "backup"]);
+        std::fs::remove_file(&file).expect("it can be removed");
+        refused(&scratch, &cfg, 3, &[name, "backup"]);
+        std::fs::write(&file, &good).expect("it can be put back");
+    }
+    let server = Server::start(&scratch, &data, "");
+    assert!(server.connect().get("/59").is_ok(), "nothing was changed by the refusals");
+}
+
+#[test]
+fn a_disk_without_room_for_the_state_keeps_nobody_from_writing() {
+    let scratch = Scratch::new("full-state");
+    let mount = scratch.join("disk");
+    let _mounted = Mounted::tmpfs(&mount, "size=2m");
+    let log = scratch.join("log");
+    let ballast = mount.join("ballast");
+    std::fs::write(&ballast, vec![1; (2 << 20) - (16 << 10)]).expect("ballast");
+    let more = format!("dataLogDir={}\nzorilla.snapshot.txns=50", log.display());
+    let server = Server::start(&scratch, &mount.join("data"), &more);
+    let mut conn = server.connect();
+    let mut numbers = 0..;
+    while counter(&server, "zorilla_flushes_given_up") == 0 {
+        let number = numbers.next().expect("numbers do not end");
+        conn.create(&format!("/{number}"), &[7; 300], 0).expect("it is written all the same");
+    }
+    server.says("tried again every");
+    std::fs::remove_file(&ballast).expect("the ballast goes");
+    reaches(&server, "zorilla_flushes", 1);
+    server.says("can be written to");
+    let last = format!("/{}", numbers.next().expect("numbers do not end") - 1);
+    server.kill();
+    let server = Server::start(&scratch, &mount.join("data"), &more);
+    assert_eq!(server.connect().get(&last).expect("acknowledged, so it is there").0, [7; 300]);
+}
+
 #[test]
 fn a_stop_answers_what_is_under_way() {
     let scratch = Scratch::new("stop");

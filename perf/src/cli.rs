@@ -42,6 +42,8 @@ enum Command {
     Crash,
     /// Attack a server with hostile clients; `hostile --help` says more.
     Hostile,
+    /// Starts, memory, snapshots, stalls of trees of many sizes; `state --help` says more.
+    State,
 }
 
 fn address(text: &str) -> Result<SocketAddr, String> {
@@ -49,14 +51,16 @@ fn address(text: &str) -> Result<SocketAddr, String> {
     found.next().ok_or_else(|| "the name has no address".to_owned())
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// Seconds, none as well.
+pub fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.0..=SECONDS_MAX).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
         _ => Err(format!("expected 0 to {SECONDS_MAX} seconds")),
     }
 }
 
-fn window(text: &str) -> Result<Duration, String> {
+/// Seconds, more than none.
+pub fn window(text: &str) -> Result<Duration, String> {
     match seconds(text)? {
         Duration::ZERO => Err("expected more than 0 seconds".to_owned()),
         window => Ok(window),
@@ -199,6 +203,7 @@ pub fn main() -> ExitCode {
         // `main` looks at these names before the command line is read here.
         Command::Crash => dispatched("crash"),
         Command::Hostile => dispatched("hostile"),
+        Command::State => dispatched("state"),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -369,7 +374,7 @@ fn fill(arguments: &FillArgs) -> io::Result<bool> {
         Some(address) => {
             let pid = arguments.pid.map(|pid| pid.to_string());
             let mut usage = || crate::process::usage(pid.as_deref()?).ok();
-            done(fill::run(&address.to_string(), &spec(address), beside.as_ref(), &mut usage)?)?;
+            done(fill::run(&address.to_string(), &spec(address), beside.as_ref(), &mut usage)?.0)?;
         }
         None => {
             let launcher = Launcher::prepare(
@@ -382,7 +387,7 @@ fn fill(arguments: &FillArgs) -> io::Result<bool> {
                 let name = kind.to_string();
                 let server = launcher.start(*kind, &arguments.server.dir.join(&name))?;
                 let mut usage = || server.usage().ok();
-                done(fill::run(&name, &spec(server.address()), beside.as_ref(), &mut usage)?)?;
+                done(fill::run(&name, &spec(server.address()), beside.as_ref(), &mut usage)?.0)?;
             }
         }
     }

@@ -332,7 +332,7 @@ fn file_system(directory: &Path) -> io::Result<String> {
 }
 
 /// The commit of this source tree, and whether the tree differs from it.
-fn revision() -> String {
+pub fn revision() -> String {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").arg("-C").arg(env!("CARGO_MANIFEST_DIR")).args(arguments).output().ok()?;
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())

@@ -8,6 +8,7 @@ use crate::load::{self, Moment, Spec};
 use crate::probe::{self, Seen, SlowSync, SyncTimes};
 use crate::process::Usage;
 use crate::stats::{Stall, Summary};
+use crate::tree::Tree;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::io;
@@ -63,13 +64,13 @@ pub struct Filled {
     pub error: Option<String>,
 }
 
-/// Fills. `usage` looks at the server, if it runs here.
+/// Fills; gives back the tree as well. `usage` looks at the server, if it runs here.
 pub fn run(
     server: &str,
     spec: &Spec,
     beside: Option<&Beside>,
     usage: &mut dyn FnMut() -> Option<Usage>,
-) -> io::Result<Filled> {
+) -> io::Result<(Filled, Tree)> {
     let stop = AtomicBool::new(false);
     let mut begun = Instant::now();
     let (mut before, mut after) = (None, None);
@@ -89,7 +90,7 @@ pub fn run(
     });
     let (outcome, seen) = (outcome?, seen?);
     let summary = outcome.summary();
-    Ok(Filled {
+    let filled = Filled {
         server: server.to_owned(),
         znodes: outcome.tally.succeeded,
         threshold_ms: spec.stall.as_secs_f64() * 1e3,
@@ -99,7 +100,8 @@ pub fn run(
         usage: before.zip(after),
         error: summary.fault(),
         summary,
-    })
+    };
+    Ok((filled, outcome.tree))
 }
 
 fn explain(stalls: &[Stall], begun: Instant, seen: Option<&Seen>) -> Vec<Explained> {

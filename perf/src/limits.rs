@@ -65,6 +65,12 @@ pub const FLOOR_CHUNK_BYTES: usize = 1024 * 1024;
 /// What a connection of the floor reads at once.
 pub const FLOOR_READ_BYTES: usize = 64 * 1024;
 
+/// The most that is read of a server's answer to `mntr`.
+pub const MNTR_BYTES_MAX: u64 = 1 << 20;
+
+/// The most znodes of a figure of state: each folder's are numbered with eight digits.
+pub const ZNODES_MAX: u64 = 1_000_000_000;
+
 // ---- hostile clients --------------------------------------------------------------------------------------
 
 /// How long the client beside the attacks may wait, at its 99th percentile. Generator and server share a machine, and

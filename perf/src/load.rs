@@ -7,11 +7,15 @@
 //!
 //! Knows nothing of the server behind the address.
 
+mod judge;
+
 use crate::limits::READ_BYTES;
 use crate::rounds;
 use crate::shape::{MULTI_CREATES, Shape, Work};
 use crate::stats::{SECOND_NS, Summary, Tally, median};
-use crate::wire::{self, PRELOADED, Random, Session, Stamp, Template};
+use crate::tree::{Share, Tree, folder_prefix};
+use crate::wire::{self, Random, Session, Stamp, Template};
+use judge::Judged;
 use mio::event::Event;
 use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
@@ -22,9 +26,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Barrier, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
-use zorilla_proto::client::{ReplyHeader, XID_NOTIFICATION, XID_PING};
+use zorilla_proto::client::XID_PING;
 use zorilla_proto::frame::{self, Framed};
-use zorilla_proto::jute::Reader;
 
 /// A run.
 #[derive(Clone, Debug)]
@@ -43,6 +46,8 @@ pub struct Spec {
     pub ops: Option<u64>,
     /// Znodes to get and set, loaded before the run; at least one per client.
     pub keys: u32,
+    /// Gets and sets the znodes of this tree, which nobody has set yet, instead of loading any.
+    pub over: Option<Tree>,
     /// What the sessions ask for.
     pub session_timeout_ms: i32,
     /// Decides keys, data and paths.
@@ -62,6 +67,7 @@ impl Spec {
             window: Duration::from_secs(5),
             ops: None,
             keys: 10_000,
+            over: None,
             session_timeout_ms: 30_000,
             seed: 1,
             stall: Duration::ZERO,
@@ -71,6 +77,18 @@ impl Spec {
     /// The keys in use: the same number for each client.
     fn keys_each(&self) -> u32 {
         (self.keys / self.shape.clients).max(1)
+    }
+
+    /// Whether the tree of `over` is what the shape works on, in words if it is not.
+    fn check_over(&self) -> Result<(), String> {
+        let Some(tree) = &self.over else { return Ok(()) };
+        if !matches!(self.shape.work, Work::Set | Work::Get | Work::Mixed) {
+            return Err(format!("{}: only set, get and mixed work over a tree that is there", self.shape));
+        }
+        if self.shape.data_bytes() != tree.data_bytes {
+            return Err(format!("{}: the znodes of the tree have {} bytes", self.shape, tree.data_bytes));
+        }
+        Ok(())
     }
 }
 
@@ -94,6 +112,19 @@ pub struct Outcome {
     pub seconds: f64,
     /// Of what comes in rounds: successes per second of each.
     pub rounds: Vec<f64>,
+    /// What creates have made; of other work, the root alone.
+    pub tree: Tree,
+    /// What sets have done to `Spec::over`.
+    pub changed: Changed,
+}
+
+/// What sets have done to a tree that was there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Sets that were sent.
+    pub sets: u64,
+    /// Different znodes among them.
+    pub znodes: u64,
 }
 
 impl Outcome {
@@ -132,7 +163,11 @@ pub fn run(spec: &Spec, watch: &mut dyn FnMut(Moment)) -> io::Result<Outcome> {
     if spec.shape.work.is_rounds() {
         return rounds::run(spec, watch);
     }
-    let root = prepare(spec).map_err(|error| io::Error::new(error.kind(), format!("preparing the run: {error}")))?;
+    spec.check_over().map_err(io::Error::other)?;
+    let root = match &spec.over {
+        Some(tree) => tree.root.clone(),
+        None => prepare(spec).map_err(|error| io::Error::new(error.kind(), format!("preparing the run: {error}")))?,
+    };
     let threads = spec.threads.clamp(1, spec.shape.clients);
     let barrier = Barrier::new(threads as usize + 1);
     let timeline = OnceLock::new();
@@ -154,7 +189,7 @@ pub fn run(spec: &Spec, watch: &mut dyn FnMut(Moment)) -> io::Result<Outcome> {
                     match timeline.get() {
                         Some(timeline) => worker.run(*timeline),
                         // Another thread could not connect, and says why.
-                        None => Ok(worker.tally),
+                        None => Ok(worker.done()),
                     }
                 })
             })
@@ -183,9 +218,21 @@ pub fn run(spec: &Spec, watch: &mut dyn FnMut(Moment)) -> io::Result<Outcome> {
         }
         let mut tally = Tally::new(spec.stall.as_nanos() as u64);
         let mut failure = None;
+        let mut tree = Tree { data_bytes: spec.shape.data_bytes(), seed: spec.seed, ..Tree::default() };
+        if spec.shape.work == Work::Create {
+            tree.folders = vec![0; spec.shape.clients as usize];
+        }
+        let mut changed = Changed::default();
         for worker in workers {
             match worker.join().expect("the generator's threads do not panic") {
-                Ok(counted) => tally.merge(counted),
+                Ok(done) => {
+                    tally.merge(done.tally);
+                    changed.sets += done.changed.sets;
+                    changed.znodes += done.changed.znodes;
+                    for (index, created) in done.created {
+                        tree.folders[index as usize] = created;
+                    }
+                }
                 Err(error) => failure = Some(error),
             }
         }
@@ -199,7 +246,8 @@ pub fn run(spec: &Spec, watch: &mut dyn FnMut(Moment)) -> io::Result<Outcome> {
             }
             None => spec.window.as_secs_f64(),
         };
-        Ok(Outcome { tally, seconds, rounds: Vec::new() })
+        tree.root.clone_from(&root);
+        Ok(Outcome { tally, seconds, rounds: Vec::new(), tree, changed })
     })
 }
 
@@ -281,12 +329,29 @@ struct Connection {
     deleted: u32,
     /// How often each of its keys was set.
     sequences: Vec<u32>,
+    /// Its part of a tree that was there.
+    over: Option<Box<Over>>,
     /// An own write failed: versions are unknown from then on.
     inexact: bool,
     last_sent_ns: u64,
     alive: bool,
     /// The end of the session was asked for: the server closes the connection behind its answer.
     closing: bool,
+}
+
+/// A connection's part of a tree that was there.
+struct Over {
+    share: Share,
+    gets: Template,
+    sets: Template,
+}
+
+/// What a thread has counted when its run is over.
+struct Done {
+    tally: Tally,
+    /// How many znodes each of its connections made, where creates are the work.
+    created: Vec<(u32, u32)>,
+    changed: Changed,
 }
 
 /// One thread's share of the run.
@@ -333,9 +398,25 @@ impl<'s> Worker<'s> {
         }
         let timeout_ms = sessions.iter().map(|session| session.timeout_ms).min().unwrap_or(spec.session_timeout_ms);
         let poll = Poll::new()?;
-        let filler = wire::filler(spec.shape.data_bytes(), spec.seed);
+        let seed = spec.over.as_ref().map_or(spec.seed, |tree| tree.seed);
+        let filler = wire::filler(spec.shape.data_bytes(), seed);
         let mut connections = Vec::with_capacity(sessions.len());
         for (at, (session, index)) in sessions.into_iter().zip(&indexes).enumerate() {
+            let over = match &spec.over {
+                None => None,
+                Some(tree) => {
+                    let share = tree.share(*index, spec.shape.clients).map_err(io::Error::other)?;
+                    let prefix = tree.prefix(share.folder);
+                    let gets = Template::get(&prefix);
+                    Some(Box::new(Over { share, gets, sets: Template::set(&prefix, &filler) }))
+                }
+            };
+            let keys = match &over {
+                Some(over) => over.share.count as usize,
+                None if spec.shape.work.needs_keys() => spec.keys_each() as usize,
+                None => 0,
+            };
+            let prefix = folder_prefix(root, *index);
             session.socket.set_read_timeout(None)?;
             session.socket.set_write_timeout(None)?;
             session.socket.set_nonblocking(true)?;
@@ -355,14 +436,15 @@ impl<'s> Worker<'s> {
                 last_zxid: 0,
                 last_write_zxid: 0,
                 creates: match spec.shape.work {
-                    Work::Multi => Template::multi(&format!("{root}/c{index:04x}/"), &filler, MULTI_CREATES),
-                    Work::Ephemeral => Template::ephemeral(&format!("{root}/c{index:04x}/"), &filler),
-                    _ => Template::create(&format!("{root}/c{index:04x}/"), &filler),
+                    Work::Multi => Template::multi(&prefix, &filler, MULTI_CREATES),
+                    Work::Ephemeral => Template::ephemeral(&prefix, &filler),
+                    _ => Template::create(&prefix, &filler),
                 },
-                deletes: Template::delete(&format!("{root}/c{index:04x}/")),
+                deletes: Template::delete(&prefix),
                 created: 0,
                 deleted: 0,
-                sequences: vec![0; if spec.shape.work.needs_keys() { spec.keys_each() as usize } else { 0 }],
+                sequences: vec![0; keys],
+                over,
                 inexact: false,
                 last_sent_ns: 0,
                 alive: true,
@@ -399,7 +481,7 @@ impl<'s> Worker<'s> {
         self.timeline.epoch.elapsed().as_nanos() as u64
     }
 
-    fn run(mut self, timeline: Timeline) -> io::Result<Tally> {
+    fn run(mut self, timeline: Timeline) -> io::Result<Done> {
         self.timeline = timeline;
         match self.spec.shape.rate {
             None => self.closed_loop()?,
@@ -408,7 +490,19 @@ impl<'s> Worker<'s> {
         self.drain()?;
         self.tally.unanswered = self.connections.iter().map(|connection| counted(&connection.pending)).sum();
         self.close();
-        Ok(self.tally)
+        Ok(self.done())
+    }
+
+    fn done(self) -> Done {
+        let creates = self.spec.shape.work == Work::Create;
+        let connections = self.connections.iter();
+        let created = connections.clone().filter(|_| creates).map(|it| (it.index, it.created)).collect();
+        let mut changed = Changed::default();
+        for connection in connections.filter(|it| it.over.is_some()) {
+            changed.sets += connection.sequences.iter().map(|count| u64::from(*count)).sum::<u64>();
+            changed.znodes += connection.sequences.iter().filter(|count| **count != 0).count() as u64;
+        }
+        Done { tally: self.tally, created, changed }
     }
 
     /// Every reply makes room for a request.
@@ -600,6 +694,13 @@ impl<'s> Worker<'s> {
             Work::Get => true,
             Work::Mixed => self.random.below(10) != 0,
         };
+        if let Some(over) = &connection.over {
+            let key = self.random.below(keys_each);
+            let sequence = &mut connection.sequences[key as usize];
+            *sequence += u32::from(!get);
+            let stamp = Stamp { node: over.share.node(key), writer, sequence: u64::from(*sequence) };
+            return connection.over(if get { Kind::GetOwn } else { Kind::Set }, stamp, due_ns);
+        }
         if get {
             let node = self.random.below(keys_each * clients);
             // Only a znode's owner sets it, so the owner knows what it must read: its requests are answered in order.
@@ -691,6 +792,7 @@ impl<'s> Worker<'s> {
                         inexact: &mut connection.inexact,
                         creates: &connection.creates,
                         clients: self.spec.shape.clients,
+                        maker: connection.over.as_ref().map(|over| over.share.folder),
                         filler: &self.filler,
                         children: self.spec.shape.size,
                     }
@@ -754,6 +856,15 @@ impl Connection {
         self.pending.push_back(Pending { due_ns, stamp, xid, kind });
     }
 
+    /// A get or set of a znode that was there.
+    fn over(&mut self, kind: Kind, stamp: Stamp, due_ns: u64) {
+        let xid = self.next_xid();
+        let over = self.over.as_ref().expect("only asked for by who has a part of the tree");
+        let template = if kind == Kind::Set { &over.sets } else { &over.gets };
+        template.append(&mut self.output, xid, stamp);
+        self.pending.push_back(Pending { due_ns, stamp, xid, kind });
+    }
+
     /// A create or delete below the znode of this connection.
     fn own(&mut self, kind: Kind, stamp: Stamp, due_ns: u64) {
         let xid = self.next_xid();
@@ -796,90 +907,5 @@ impl Connection {
             // Bounded by the longest frame: `replies` refuses a longer one as soon as its length is there.
             self.input.resize(self.input.len() * 2, 0);
         }
-    }
-}
-
-/// What the replies of one connection are judged by.
-struct Judged<'a> {
-    pending: &'a mut VecDeque<Pending>,
-    last_zxid: &'a mut i64,
-    last_write_zxid: &'a mut i64,
-    inexact: &'a mut bool,
-    creates: &'a Template,
-    clients: u32,
-    filler: &'a [u8],
-    children: usize,
-}
-
-impl Judged<'_> {
-    #[inline]
-    fn reply(self, payload: &[u8], now: u64, timeline: &Timeline, tally: &mut Tally) -> Result<(), String> {
-        let header = ReplyHeader::decode(&mut Reader::new(payload)).map_err(|error| error.to_string())?;
-        let body = &payload[ReplyHeader::BYTES..];
-        if header.xid == XID_NOTIFICATION {
-            return Err("a notification, though no watch was set".to_owned());
-        }
-        let Some(pending) = self.pending.pop_front() else {
-            return Err(format!("a reply with xid {} to no request", header.xid));
-        };
-        if header.xid != pending.xid {
-            return Err(format!("a reply with xid {}, expected {}", header.xid, pending.xid));
-        }
-        if header.zxid < *self.last_zxid {
-            return Err(format!("the zxid fell from {:#x} to {:#x}", self.last_zxid, header.zxid));
-        }
-        *self.last_zxid = header.zxid;
-        if header.code != 0 {
-            if !body.is_empty() {
-                return Err(format!("{} with a body", wire::code_name(header.code)));
-            }
-            *self.inexact = true;
-            *tally.errors.entry(header.code).or_default() += 1;
-            return Ok(());
-        }
-        match pending.kind {
-            Kind::Create => self.creates.check_created(body, pending.stamp.node)?,
-            Kind::Set => {
-                let version = (!*self.inexact).then_some(pending.stamp.sequence);
-                wire::check_set(body, header.zxid, self.filler.len(), version)?;
-            }
-            Kind::Get | Kind::GetOwn => {
-                let found = wire::check_got(body, self.filler, pending.stamp.node, header.zxid)?;
-                let owner = pending.stamp.node % self.clients;
-                let writer = if found.sequence == 0 { PRELOADED } else { owner };
-                if found.writer != writer {
-                    return Err(format!("get: node {:08x} was written by {}", found.node, found.writer));
-                }
-                if pending.kind == Kind::GetOwn && !*self.inexact && found.sequence != pending.stamp.sequence {
-                    return Err(format!(
-                        "get: node {:08x} shows write {} of this connection, not its latest, {}",
-                        found.node, found.sequence, pending.stamp.sequence
-                    ));
-                }
-            }
-            Kind::Exists => wire::check_exists(body, header.zxid, self.filler.len())?,
-            Kind::Children => wire::check_children(body, CHILD, self.children)?,
-            Kind::Ping | Kind::KeepAlive | Kind::Close | Kind::Delete => {
-                if !body.is_empty() {
-                    return Err(format!("{:?} was answered with a body", pending.kind));
-                }
-            }
-        }
-        if matches!(pending.kind, Kind::KeepAlive | Kind::Close) {
-            return Ok(());
-        }
-        if matches!(pending.kind, Kind::Create | Kind::Set | Kind::Delete) {
-            if header.zxid <= *self.last_write_zxid {
-                return Err(format!("a write has {:#x}, the one before {:#x}", header.zxid, self.last_write_zxid));
-            }
-            *self.last_write_zxid = header.zxid;
-            tally.stalls.record(pending.due_ns, now);
-        }
-        tally.succeeded += 1;
-        tally.last_reply_ns = now;
-        if timeline.window_from_ns <= now && now < timeline.window_until_ns {
-            tally.success(now - timeline.window_from_ns, now.saturating_sub(pending.due_ns));
-        }
-        Ok(())
     }
 }

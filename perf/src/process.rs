@@ -32,6 +32,41 @@ pub fn usage(pid: &str) -> io::Result<Usage> {
     Ok(Usage { cpu_s, anonymous_bytes: bytes("RssAnon")?, file_bytes: bytes("RssFile")? })
 }
 
+/// What of its address space a process holds in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Memory {
+    /// Everything.
+    pub resident_bytes: u64,
+    /// What no file backs.
+    pub anonymous_bytes: u64,
+}
+
+impl Memory {
+    /// What files back: the pages of mappings, which the kernel may take back at any time, and the program.
+    pub fn file_bytes(&self) -> u64 {
+        self.resident_bytes.saturating_sub(self.anonymous_bytes)
+    }
+}
+
+/// Reads it from `/proc/PID/smaps_rollup`, which counts pages one by one.
+pub fn memory(pid: &str) -> io::Result<Memory> {
+    let rollup = std::fs::read_to_string(Path::new("/proc").join(pid).join("smaps_rollup"))?;
+    let bytes = |field: &str| {
+        kib_of(&rollup, field)
+            .map(|kib| kib * 1024)
+            .ok_or_else(|| io::Error::other(format!("/proc/{pid}/smaps_rollup has no {field}")))
+    };
+    Ok(Memory { resident_bytes: bytes("Rss")?, anonymous_bytes: bytes("Anonymous")? })
+}
+
+/// Page faults for which a process, with all its threads, had to wait for a disk.
+pub fn major_faults(pid: &str) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(Path::new("/proc").join(pid).join("stat"))?;
+    // Field 12, counted behind the name.
+    let faults = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(9)?.parse().ok());
+    faults.ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has an unknown form")))
+}
+
 /// CPU time of the threads that a process has now, to the nanosecond: what is shorter than the ticks in which
 /// [`usage`] counts needs it.
 pub fn running_s(pid: &str) -> io::Result<f64> {
@@ -80,6 +115,9 @@ mod tests {
     fn this_process_has_memory_and_spends_time() {
         let before = usage("self").expect("/proc");
         assert!(0 < before.anonymous_bytes && 0 < before.file_bytes);
+        let memory = memory("self").expect("/proc");
+        assert!(0 < memory.anonymous_bytes && 0 < memory.file_bytes());
+        assert!(major_faults("self").is_ok());
         let begin = std::time::Instant::now();
         // On a busy machine it takes a while until a tick falls to this process.
         while usage("self").expect("/proc").cpu_s <= before.cpu_s {

@@ -9,9 +9,10 @@
 
 use crate::crowd::{self, Arrival, Crowd};
 use crate::limits::{ROUNDS_MAX, ROUNDS_MIN};
-use crate::load::{Moment, Outcome, Spec};
+use crate::load::{Changed, Moment, Outcome, Spec};
 use crate::shape::Work;
 use crate::stats::Tally;
+use crate::tree::Tree;
 use crate::wire::{self, PRELOADED, Random, Session, Stamp, Template};
 use std::io;
 use std::net::Ipv4Addr;
@@ -74,7 +75,7 @@ pub fn run(spec: &Spec, watch: &mut dyn FnMut(Moment)) -> io::Result<Outcome> {
             rounds.push(round.done as f64 / took);
         }
     }
-    Ok(Outcome { tally, seconds: seconds.max(1e-9), rounds })
+    Ok(Outcome { tally, seconds: seconds.max(1e-9), rounds, tree: Tree::default(), changed: Changed::default() })
 }
 
 /// Opens the sessions of one round and closes them again.

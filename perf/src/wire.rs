@@ -488,7 +488,11 @@ impl Session {
 
     /// Both steps, for a server that is just starting: it may never answer a connection that it took too early.
     pub fn open_within(patience: Duration, address: SocketAddr, timeout_ms: i32) -> io::Result<Session> {
-        let socket = Session::begin(address, timeout_ms)?;
+        Session::established_within(patience, Session::begin(address, timeout_ms)?)
+    }
+
+    /// Reads the answer to the handshake, if it comes in time.
+    pub fn established_within(patience: Duration, socket: TcpStream) -> io::Result<Session> {
         socket.set_read_timeout(Some(patience))?;
         let session = Session::established(socket)?;
         session.socket.set_read_timeout(Some(PATIENCE))?;
@@ -514,6 +518,11 @@ impl Session {
     }
 
     fn read_success_of(&mut self, xid: i32) -> io::Result<()> {
+        self.read_reply(xid).map(|_| ())
+    }
+
+    /// The reply to this request, which must have succeeded.
+    fn read_reply(&mut self, xid: i32) -> io::Result<(ReplyHeader, Vec<u8>)> {
         let payload = read_frame(&mut self.socket)?;
         let header = ReplyHeader::decode(&mut jute::Reader::new(&payload))
             .map_err(|error| io::Error::other(error.to_string()))?;
@@ -523,7 +532,7 @@ impl Session {
         if header.code != 0 {
             return Err(io::Error::other(format!("the server answers {}", code_name(header.code))));
         }
-        Ok(())
+        Ok((header, payload))
     }
 
     /// Creates `count` znodes `prefix` + digits, many at a time.
@@ -546,6 +555,16 @@ impl Session {
             next = until;
         }
         Ok(())
+    }
+
+    /// Reads one znode, `prefix` + digits, and checks what came against the data it must have.
+    pub fn get(&mut self, prefix: &str, node: u32, filler: &[u8]) -> io::Result<Stamp> {
+        self.xid += 1;
+        let mut out = Vec::new();
+        Template::get(prefix).append(&mut out, self.xid, Stamp { node, writer: 0, sequence: 0 });
+        self.socket.write_all(&out)?;
+        let (header, payload) = self.read_reply(self.xid)?;
+        check_got(&payload[ReplyHeader::BYTES..], filler, node, header.zxid).map_err(io::Error::other)
     }
 
     /// Ends the session.

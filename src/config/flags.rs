@@ -53,6 +53,7 @@ const BARE: &[&str] = &[
     "readonlymode.enabled",
     "follower.nodelay",
     "leader.nodelay",
+    "zorilla.countGateFaults",
     "zorilla.driver",
     "zorilla.workers",
 ];

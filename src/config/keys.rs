@@ -112,6 +112,9 @@ fn distance(from: &str, to: &str) -> usize {
 const NOT_YET: Fate = Fate::Ignored("it is not acted on yet");
 const OLD_TTL: Fate = Fate::Ignored("data directories of the Java server, which 3.5.3 wrote so, are not read yet");
 const ONE_LOG: Fate = Fate::Ignored("the log of this server needs no such setting");
+const SNAPSHOTS: Fate = Fate::Ignored(
+    "a snapshot writes only what has changed; zorilla.snapshot.txns and .bytes say how often there is one",
+);
 const JAVA_ONLY: Fate = Fate::Ignored("it tunes the Java server's threads or classes and has no counterpart here");
 const NO_SASL: Fate = Fate::Ignored("SASL is not served yet");
 const NO_TLS: Fate = Fate::Ignored("TLS is not served yet");
@@ -141,8 +144,12 @@ const KNOWN: &[Known] = &[
     known("jute.maxbuffer", Text, Acts),
     known("standaloneEnabled", Truth, Acts),
     known("server.*", OfFile, Acts),
+    known("zorilla.countGateFaults", Switch, Acts),
     known("zorilla.driver", Text, Acts),
     known("zorilla.workers", Text, Acts),
+    known("zorilla.snapshot.txns", Text, Acts),
+    known("zorilla.snapshot.bytes", Text, Acts),
+    known("zorilla.snapshot.quietMs", Text, Acts),
     // Security that a file asks for and that would be missing.
     known("secureClientPort", Number, Refused("TLS is not served yet, so its clients could not connect")),
     known("secureClientPortAddress", OfFile, Refused("TLS is not served yet, so its clients could not connect")),
@@ -227,8 +234,8 @@ const KNOWN: &[Known] = &[
     known("request_throttler.shutdownTimeout", Text, JAVA_ONLY),
     known("throttled_op_wait_time", Text, Acts),
     // Storage.
-    known("snapCount", Text, NOT_YET),
-    known("snapSizeLimitInKb", Text, NOT_YET),
+    known("snapCount", Text, SNAPSHOTS),
+    known("snapSizeLimitInKb", Text, SNAPSHOTS),
     known("txnLogSizeLimitInKb", Text, Ignored("segments of the log have one size, set by preAllocSize")),
     known("commitLogCount", Text, EnsembleOnly),
     known("snapshotSizeFactor", Text, EnsembleOnly),
@@ -238,7 +245,7 @@ const KNOWN: &[Known] = &[
     known("maxWriteQueuePollTime", Text, ONE_LOG),
     known("maxBatchSize", Text, ONE_LOG),
     known("snapshot.compression.method", Text, NOT_YET),
-    known("snapshot.trust.empty", Switch, NOT_YET),
+    known("snapshot.trust.empty", Switch, Acts),
     known("datadir.autocreate", Switch, NOT_YET),
     known("db.autocreate", Switch, NOT_YET),
     known("digest.enabled", Switch, Acts),

@@ -53,7 +53,7 @@ fn every_key_that_is_acted_on_acts() {
         "tickTime=1000\ndataDir=/d\ndataLogDir=/l\nclientPort=0\nclientPortAddress=127.0.0.1\nmaxClientCnxns=7\n\
          minSessionTimeout=1500\nmaxSessionTimeout=9000\n4lw.commands.whitelist=ruok, mntr\npreAllocSize=8192\n\
          clientPortListenBacklog=300\njute.maxbuffer=0x200000\nzorilla.driver=folded\nzorilla.workers=2\n\
-         standaloneEnabled=TRUE\ninitLimit=10\nsyncLimit=5\n",
+         zorilla.countGateFaults=TRUE\nstandaloneEnabled=TRUE\ninitLimit=10\nsyncLimit=5\n",
     );
     assert_eq!(config.tick_ms, 1000);
     assert_eq!(config.data_log_dir, Path::new("/l"));
@@ -65,6 +65,7 @@ fn every_key_that_is_acted_on_acts() {
     assert_eq!(config.client_port_listen_backlog, 300);
     assert_eq!(config.jute_maxbuffer, 2 << 20);
     assert_eq!((config.driver, config.workers), (Driver::Folded, Workers::Exactly(2)));
+    assert!(config.count_gate_faults);
 }
 
 #[test]
@@ -189,6 +190,19 @@ fn what_is_not_served_and_matters_for_safety_is_refused() {
 }
 
 #[test]
+fn the_policy_of_snapshots_is_three_amounts() {
+    let policy = config(
+        "dataDir=/d\nclientPort=1\nzorilla.snapshot.txns=7\nzorilla.snapshot.bytes=4096\nzorilla.snapshot.quietMs=20",
+    )
+    .snapshot;
+    assert_eq!((policy.txns, policy.bytes, policy.quiet_ns), (7, 4096, 20_000_000));
+    for bad in ["zorilla.snapshot.txns=0", "zorilla.snapshot.bytes=32m", "zorilla.snapshot.quietMs=-1"] {
+        let refused = fault(bad);
+        assert!(refused.contains("at least 1"), "{refused}");
+    }
+}
+
+#[test]
 fn what_is_known_and_not_acted_on_says_so_in_one_line() {
     assert_eq!(
         warned("dataDir=/d\nclientPort=1\nforceSync=no\nadmin.enableServer=false\nzookeeper.snapCount=1000"),
@@ -197,7 +211,8 @@ fn what_is_known_and_not_acted_on_says_so_in_one_line() {
              turn that off",
             "/etc/zoo.cfg line 4: admin.enableServer changes nothing: there is no AdminServer yet; use the \
              four-letter words",
-            "/etc/zoo.cfg line 5: zookeeper.snapCount changes nothing: it is not acted on yet",
+            "/etc/zoo.cfg line 5: zookeeper.snapCount changes nothing: a snapshot writes only what has changed; \
+             zorilla.snapshot.txns and .bytes say how often there is one",
         ]
     );
 }

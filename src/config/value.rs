@@ -53,6 +53,12 @@ impl Value<'_> {
         self.found.parse().map_err(|_| self.expected("a whole number", java()))
     }
 
+    /// At least one of a thing.
+    pub fn amount(&self, of: &str) -> Result<u64, ConfigError> {
+        let amount = self.found.parse().ok().filter(|amount| 0 < *amount);
+        amount.ok_or_else(|| self.expected(&format!("a whole number of {of}, at least 1"), None))
+    }
+
     fn number_from(&self, range: RangeInclusive<i32>, expected: &str) -> Result<u32, ConfigError> {
         match self.number() {
             Ok(number) if range.contains(&number) => Ok(number as u32),

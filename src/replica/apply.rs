@@ -10,6 +10,7 @@ use zorilla_proto::ids::{SessionId, Zxid};
 use zorilla_proto::jute::{self, Reader};
 use zorilla_proto::op::Op;
 use zorilla_proto::txn::{Txn, TxnHeader};
+use zorilla_snapshot::Value;
 
 use super::pending::Pending;
 use super::window::Span;
@@ -18,9 +19,10 @@ use crate::auth::{self, Identities};
 use crate::clock::Now;
 use crate::gate::State;
 use crate::prep::effects::sorted_ephemerals;
-use crate::read::{self, Asker};
+use crate::read::{self, Asker, Listed};
 use crate::session::Home;
-use crate::tree::{self, NodeVersion, Tree};
+use crate::store::work::SessionChange;
+use crate::tree::{self, NodeRef, NodeVersion, Tree};
 use crate::watch::{Change, ConnId, Interest, WatchKind};
 use crate::worker::mailbox::{Delivery, Item, Mailbox, Piece};
 
@@ -97,7 +99,8 @@ impl Replica {
         now: Now,
     ) {
         assert!(self.applied_before(state, zxid), "applied {zxid} right after {}", state.applied);
-        let Replica { window, pending, mailboxes, drafts, sessions, encoded: results, .. } = self;
+        let Replica { window, pending, mailboxes, drafts, sessions, encoded: results, since, session_changes, .. } =
+            self;
         let mut reader = Reader::new(window.get(span));
         // Our own bytes, encoded in this process: an error is a broken promise of the codec.
         let header = TxnHeader::decode(&mut reader).expect("a prepared transaction has a header");
@@ -136,14 +139,19 @@ impl Replica {
             state.digests.note(zxid, digest);
         }
         assert_eq!(state.tree.digest(), digest, "digest of the tree after {zxid}");
+        since.txns += 1;
+        since.bytes += span.len() as u64;
+        since.last_ns = now.mono_ns;
         match txn {
-            Txn::CreateSession { .. } => {
+            Txn::CreateSession { timeout_ms } => {
                 state.sessions += 1;
+                session_changes.push(SessionChange::Opened(header.session, timeout_ms.max(0) as u32));
                 // Its client could not say anything before now, however long the disk took.
                 sessions.touch(header.session, now.mono_ms());
             }
             Txn::CloseSession { .. } => {
                 state.sessions -= 1;
+                session_changes.push(SessionChange::Closed(header.session));
                 let session = sessions.remove(header.session);
                 // The client that asked gets its reply first; a connection that did not ask is just closed.
                 let asked = matches!(reply, Reply::Close);
@@ -318,6 +326,25 @@ impl read::Sink for InPlace<'_> {
         let piece = Piece::push(&mut self.draft.bytes, path.as_bytes());
         self.body_at = self.draft.bytes.len();
         self.draft.items.push(Item::Watch { conn: self.conn, kind, path: piece, zxid: self.zxid });
+    }
+
+    fn list(&mut self, _: usize, _: &NodeRef<'_>) -> Result<Listed, Code> {
+        // Its worker kept those that were long when they were posted; what was prepared since adds as much as may be under way.
+        Ok(Listed::Now)
+    }
+
+    fn put_names(&mut self) {
+        unreachable!("nothing is put in place later");
+    }
+
+    fn put_packed(&mut self, zstd: &[u8], bytes: u32) {
+        // Rare: its worker kept those that were packed when they were posted.
+        let data = Value::unpack(zstd, bytes).unwrap_or_else(|error| panic!("a packed value of the state: {error}"));
+        self.draft.bytes.extend_from_slice(&data);
+    }
+
+    fn bytes_to_come(&self) -> usize {
+        0
     }
 
     fn work(&mut self, bytes: usize) {

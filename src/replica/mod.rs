@@ -40,6 +40,9 @@ use crate::prep::effects::{effects, sorted_ephemerals};
 use crate::prep::{self, Policy, Scratch, Verdict, Write};
 use crate::session::{Home, SessionState, Sessions};
 use crate::settings::{self, ContainerSettings};
+use crate::store::policy::Since;
+use crate::store::replay::Tail;
+use crate::store::work::{Freeze, Replaced, Retired, SessionChange, Swap};
 use crate::watch::ConnId;
 use crate::worker::mailbox::{Ask, Delivery, Mailbox, Post, PostBox, Posted};
 
@@ -213,6 +216,12 @@ pub struct Replica {
     slice_work: usize,
     /// Transactions applied since [`Replica::delivered_at`] was last called.
     applied_txns: u64,
+    /// What was applied since the last freeze.
+    since: Since,
+    /// Sessions that began or ended since the last freeze.
+    session_changes: Vec<SessionChange>,
+    /// Memory of the overlay that is written to, as far as was applied.
+    live_bytes: usize,
     /// How long each stage of a write took.
     pub stages: Stages,
 }
@@ -258,7 +267,54 @@ impl Replica {
             durable_ns: 0,
             slice_work: 0,
             applied_txns: 0,
+            since: Since::default(),
+            session_changes: Vec::new(),
+            live_bytes: 0,
             stages: Stages::default(),
+        }
+    }
+
+    /// The state it began with is that of the disk with this on top.
+    pub fn begin_with(&mut self, tail: Tail, now: Now) {
+        let Tail { txns, bytes, sessions } = tail;
+        self.since = Since { txns, bytes, last_ns: now.mono_ns };
+        self.session_changes = sessions;
+        self.live_bytes = self.gate.read().tree.live_size().1;
+    }
+
+    /// What was applied since the last freeze.
+    pub fn since(&self) -> &Since {
+        &self.since
+    }
+
+    /// Memory of the overlay that is written to, about.
+    pub fn live_bytes(&self) -> usize {
+        self.live_bytes
+    }
+
+    /// Freezes what was applied so far, to be written to the disk: no step of it grows with the tree. The frozen overlay of
+    /// the last time has been replaced by then.
+    pub fn freeze(&mut self, now: Now) -> Freeze {
+        let gate = self.gate.clone();
+        let mut state = gate.write();
+        let mut meta = state.tree.meta();
+        meta.zxid = state.applied;
+        meta.written_ms = now.wall_ms;
+        meta.digests = state.digests.iter().collect();
+        let overlay = state.tree.freeze();
+        drop(state);
+        self.since = Since::default();
+        self.live_bytes = 0;
+        Freeze { overlay, meta, sessions: std::mem::take(&mut self.session_changes) }
+    }
+
+    /// Puts a run into the place of what it was made from. What comes back is dropped where that may take long.
+    pub fn swap(&mut self, swap: &Swap) -> Retired {
+        let gate = self.gate.clone();
+        let mut state = gate.write();
+        match &swap.replaced {
+            Replaced::Frozen => Retired::Overlay(state.tree.replace_frozen(swap.run.clone())),
+            Replaced::Runs(runs) => Retired::Runs(state.tree.replace_runs(runs, swap.run.clone())),
         }
     }
 
@@ -705,9 +761,12 @@ impl Replica {
         let gate = self.gate.clone();
         let state = gate.read();
         self.reaper.look(now.mono_ms(), &mut |max, found| {
-            state
-                .tree
-                .reapable(now.wall_ms, never_used_ms, with_ttl, max, &mut |path| found.push_back(path.to_owned()));
+            let mut found = |path: &str| found.push_back(path.to_owned());
+            let looked = state.tree.reapable(now.wall_ms, never_used_ms, with_ttl, max, &mut found);
+            looked.unwrap_or_else(|needed| {
+                state.tree.bring_in(&needed);
+                true
+            })
         });
         while let Some(path) = self.reaper.next(now.mono_ms()) {
             if !self.has_room(path.len(), out) {
@@ -753,6 +812,7 @@ impl Replica {
                 woken |= 1 << worker;
             }
             self.applied = state.applied;
+            self.live_bytes = state.tree.live_size().1;
             drop(state);
             for (worker, mailbox) in self.mailboxes.iter().enumerate() {
                 if woken & (1 << worker) != 0 {

@@ -18,7 +18,7 @@ use zorilla_proto::txn::Txn;
 
 use crate::limits::SPARE_ENTRY_BYTES_MAX;
 use crate::prep::{Before, Counted, Found, View, ephemeral_bytes};
-use crate::tree::{Effect, NodeVersion, Tree};
+use crate::tree::{Effect, NodeVersion, Tree, digest};
 
 /// One znode's newest prepared version.
 #[derive(Debug)]
@@ -371,15 +371,16 @@ impl View for Ahead<'_> {
 
     fn apply(&mut self, effect: &Effect<'_>, before: Before) {
         let pending = &mut *self.pending;
-        let digest = |path: &str, version: &Option<NodeVersion>| version.map_or(0, |version| version.digest(path));
+        let digest =
+            |path: &str, version: &Option<NodeVersion>| version.map_or(0, |version| digest::of(path, &version));
         let step = match *effect {
             Effect::Create { path, acl, node, parent, .. } => {
                 let above = crate::tree::path::parent(path).expect("a created path has a parent");
                 pending.digest = pending
                     .digest
-                    .wrapping_add(node.digest(path))
+                    .wrapping_add(digest::of(path, &node))
                     .wrapping_sub(digest(above, &before.parent))
-                    .wrapping_add(parent.digest(above));
+                    .wrapping_add(digest::of(above, &parent));
                 let node_entry = pending.put(path, Some(node), Some(acl));
                 if let Some(owner) = node.ephemeral_session() {
                     let ephemerals = pending.ephemerals.entry(owner).or_default();
@@ -396,7 +397,7 @@ impl View for Ahead<'_> {
                     .digest
                     .wrapping_sub(digest(path, &before.node))
                     .wrapping_sub(digest(above, &before.parent))
-                    .wrapping_add(parent.digest(above));
+                    .wrapping_add(digest::of(above, &parent));
                 let node_entry = pending.put(path, None, None);
                 let parent_entry = put_parent(pending, self.tree, above, parent);
                 let bytes = before.node.map_or(0, |node| i64::from(node.data_bytes));
@@ -406,7 +407,7 @@ impl View for Ahead<'_> {
             Effect::SetData { path, node, .. } => {
                 let named = key(path);
                 pending.digest =
-                    pending.digest.wrapping_sub(digest(named, &before.node)).wrapping_add(node.digest(named));
+                    pending.digest.wrapping_sub(digest(named, &before.node)).wrapping_add(digest::of(named, &node));
                 let node_entry = put_parent(pending, self.tree, path, node);
                 let bytes = before.node.map_or(0, |node| i64::from(node.data_bytes));
                 let quota = pending.count(self.tree, path, 0, i64::from(node.data_bytes) - bytes);
@@ -415,7 +416,7 @@ impl View for Ahead<'_> {
             Effect::SetAcl { path, acl, node, .. } => {
                 let named = key(path);
                 pending.digest =
-                    pending.digest.wrapping_sub(digest(named, &before.node)).wrapping_add(node.digest(named));
+                    pending.digest.wrapping_sub(digest(named, &before.node)).wrapping_add(digest::of(named, &node));
                 let node_entry = pending.put(path, Some(node), Some(acl));
                 Step { node: Some(node), parent: None, node_entry, parent_entry: None, quota: None }
             }

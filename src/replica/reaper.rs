@@ -8,6 +8,9 @@ use std::collections::VecDeque;
 use crate::limits::REAP_PATHS_MAX;
 use crate::settings::ContainerSettings;
 
+/// Between two looks at parts of a large state, ms.
+const LOOK_AGAIN_MS: u64 = 10;
+
 /// See the module.
 #[derive(Debug)]
 pub struct Reaper {
@@ -52,14 +55,19 @@ impl Reaper {
         self.next_ms() <= now_ms
     }
 
-    /// Looks, if it is time to: `find` gets how many paths are wanted at most, and where they go.
-    pub fn look(&mut self, now_ms: u64, find: &mut dyn FnMut(usize, &mut VecDeque<String>)) {
+    /// Looks, if it is time to: `find` gets how many paths are wanted at most, and where they go; it says whether there is
+    /// more to look at.
+    pub fn look(&mut self, now_ms: u64, find: &mut dyn FnMut(usize, &mut VecDeque<String>) -> bool) {
         if !self.found.is_empty() || self.look_at_ms.is_some_and(|at_ms| now_ms < at_ms) {
             return;
         }
-        find(REAP_PATHS_MAX, &mut self.found);
+        let is_more = find(REAP_PATHS_MAX, &mut self.found);
         // What was cut off is looked for again as soon as this is through.
-        let wait_ms = if self.found.len() < REAP_PATHS_MAX { self.interval_ms } else { 0 };
+        let wait_ms = match self.found.len() {
+            REAP_PATHS_MAX.. => 0,
+            _ if is_more => LOOK_AGAIN_MS.min(self.interval_ms),
+            _ => self.interval_ms,
+        };
         self.look_at_ms = Some(now_ms + wait_ms);
     }
 
@@ -93,7 +101,10 @@ mod tests {
         assert!(!reaper.is_due(5000));
         assert_eq!(reaper.next_ms(), 6000);
         assert!(!reaper.is_due(5999) && reaper.is_due(6000));
-        reaper.look(6000, &mut |_, found| found.extend(["/a", "/b", "/c"].map(String::from)));
+        reaper.look(6000, &mut |_, found| {
+            found.extend(["/a", "/b", "/c"].map(String::from));
+            false
+        });
         assert_eq!(reaper.next(6000).as_deref(), Some("/a"));
         assert_eq!((reaper.next(6000), reaper.next_ms()), (None, 6100));
         assert_eq!(reaper.next(6100).as_deref(), Some("/b"));
@@ -103,8 +114,14 @@ mod tests {
         assert_eq!(reaper.next(7000).as_deref(), Some("/c"));
         assert_eq!(reaper.next_ms(), 7000, "the next look is due");
         let mut looks = 0;
-        reaper.look(6999, &mut |_, _| looks += 1);
-        reaper.look(7000, &mut |_, _| looks += 1);
+        reaper.look(6999, &mut |_, _| {
+            looks += 1;
+            false
+        });
+        reaper.look(7000, &mut |_, _| {
+            looks += 1;
+            false
+        });
         assert_eq!((looks, reaper.next_ms()), (1, 8000));
     }
 
@@ -113,7 +130,10 @@ mod tests {
         let mut reaper = reaper(1, 600);
         assert!(!reaper.is_due(0));
         for (at, deletes) in [(1, true), (2, false), (101, true), (102, false)] {
-            reaper.look(at, &mut |_, found| found.push_back("/a".into()));
+            reaper.look(at, &mut |_, found| {
+                found.push_back("/a".into());
+                false
+            });
             assert_eq!(reaper.next(at).is_some(), deletes, "at {at} ms");
         }
     }
@@ -122,7 +142,10 @@ mod tests {
     fn more_than_it_takes_at_once_is_looked_for_again_at_once() {
         let mut reaper = reaper(1000, u32::MAX);
         assert!(!reaper.is_due(0));
-        reaper.look(1000, &mut |max, found| found.extend((0..max).map(|number| number.to_string())));
+        reaper.look(1000, &mut |max, found| {
+            found.extend((0..max).map(|number| number.to_string()));
+            false
+        });
         while reaper.next(1000).is_some() {}
         assert!(reaper.is_due(1001));
     }

@@ -1,22 +1,13 @@
 //! Access lists, stored once each.
 //!
-//! Nearly every znode of a server has one of a handful of lists. A znode holds a number; equal lists share one; a list
-//! whose last znode went is dropped. What a list says is not known here.
+//! Nearly every znode of a server has one of a handful of lists. A znode holds a number; equal lists of an overlay share one;
+//! a list whose last znode went is dropped. What a list says is not known here.
 
 use std::hash::{BuildHasher, Hasher};
 
 use foldhash::quality::FixedState;
 
 use crate::table::{NONE, Slab, Slot, StepTable};
-
-/// The number of a stored list. Numbers are local to a server and are reused.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub struct AclId(pub(super) u32);
-
-impl AclId {
-    /// Everybody may do everything: what the initial znodes have.
-    pub const OPEN: AclId = AclId(0);
-}
 
 /// A znode's access list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -25,8 +16,6 @@ pub struct Acl<'t> {
     pub raw: &'t [u8],
     /// How many elements there are.
     pub count: u32,
-    /// Equal for equal lists, while a znode has them.
-    pub id: AclId,
 }
 
 /// world:anyone with all permissions, encoded.
@@ -70,7 +59,7 @@ impl Acls {
     pub fn new(hasher: &FixedState) -> Acls {
         let mut acls = Acls { entries: Slab::new(), index: StepTable::new(), last: NONE, raw_bytes: 0 };
         let open = acls.intern(OPEN_RAW, 1, hasher);
-        assert_eq!(open, AclId::OPEN.0, "the first list has the first number");
+        assert_eq!(open, 0, "the first list has the first number");
         acls
     }
 
@@ -128,9 +117,10 @@ impl Acls {
 
     pub fn get(&self, id: u32) -> Acl<'_> {
         let entry = self.entries.get(id);
-        Acl { raw: &entry.raw, count: entry.count, id: AclId(id) }
+        Acl { raw: &entry.raw, count: entry.count }
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -168,6 +158,6 @@ mod tests {
         assert_eq!(acls.len(), 1);
         assert!(acls.memory_bytes() < full / 4, "{} bytes left of {full}", acls.memory_bytes());
         let empty = acls.intern(&[], 0, &hasher);
-        assert_eq!(acls.get(empty), Acl { raw: &[], count: 0, id: AclId(empty) });
+        assert_eq!(acls.get(empty), Acl { raw: &[], count: 0 });
     }
 }

@@ -6,6 +6,8 @@
 //! name bytes  1 + data bytes, 0 for null  name  data        (both lengths as LEB128: seven bits a byte, low first)
 //! ```
 //!
+//! Where the data is that of a lower layer, only its length is here.
+//!
 //! Guarantees: a blob that is replaced by one of the same size class stays where it is and costs no allocator call; a
 //! free slot is reused before a chunk is added; a chunk whose blobs are all gone goes back to the allocator.
 //!
@@ -55,11 +57,13 @@ fn class_bytes(class: usize) -> usize {
     (9 + coarse % 8) << (doubling - 3)
 }
 
-/// One znode's name and data.
+/// One znode's name and the length of its data; and what follows them.
 #[derive(Clone, Copy)]
 pub(super) struct Blob<'t> {
     name: &'t [u8],
-    pub data: Option<&'t [u8]>,
+    /// 1 + bytes, 0 for null.
+    length: usize,
+    rest: &'t [u8],
 }
 
 impl<'t> Blob<'t> {
@@ -75,7 +79,18 @@ impl<'t> Blob<'t> {
 
     #[inline]
     pub fn data_bytes(&self) -> usize {
-        self.data.map_or(0, <[u8]>::len)
+        self.length.saturating_sub(1)
+    }
+
+    #[inline]
+    pub fn is_null(&self) -> bool {
+        self.length == 0
+    }
+
+    /// The data, where it is not that of a lower layer.
+    #[inline]
+    pub fn data(&self) -> Option<&'t [u8]> {
+        self.length.checked_sub(1).map(|bytes| &self.rest[..bytes])
     }
 }
 
@@ -110,22 +125,46 @@ fn take_length(bytes: &[u8], at: &mut usize) -> usize {
     }
 }
 
-#[inline]
-fn blob_bytes(name: &str, data: Option<&[u8]>) -> usize {
-    let (data_bytes, data_length) = data.map_or((0, 0), |data| (data.len(), data.len() + 1));
-    length_bytes(name.len()) + length_bytes(data_length) + name.len() + data_bytes
+/// The data of a blob.
+#[derive(Clone, Copy)]
+pub(super) struct Content<'a> {
+    /// 1 + bytes, 0 for null.
+    length: usize,
+    /// All of it; nothing where it is that of a lower layer.
+    stored: &'a [u8],
+}
+
+impl Content<'_> {
+    /// Data of a lower layer, of this length.
+    #[inline]
+    pub fn lower(bytes: u32, is_null: bool) -> Content<'static> {
+        Content { length: if is_null { 0 } else { bytes as usize + 1 }, stored: &[] }
+    }
+}
+
+impl<'a> From<Option<&'a [u8]>> for Content<'a> {
+    #[inline]
+    fn from(data: Option<&'a [u8]>) -> Content<'a> {
+        match data {
+            None => Content { length: 0, stored: &[] },
+            Some(data) => Content { length: data.len() + 1, stored: data },
+        }
+    }
 }
 
 #[inline]
-fn write(out: &mut [u8], name: &str, data: Option<&[u8]>) {
+fn blob_bytes(name: &str, data: Content<'_>) -> usize {
+    length_bytes(name.len()) + length_bytes(data.length) + name.len() + data.stored.len()
+}
+
+#[inline]
+fn write(out: &mut [u8], name: &str, data: Content<'_>) {
     let mut at = 0;
     put_length(out, &mut at, name.len());
-    put_length(out, &mut at, data.map_or(0, |data| data.len() + 1));
+    put_length(out, &mut at, data.length);
     out[at..at + name.len()].copy_from_slice(name.as_bytes());
     at += name.len();
-    if let Some(data) = data {
-        out[at..at + data.len()].copy_from_slice(data);
-    }
+    out[at..at + data.stored.len()].copy_from_slice(data.stored);
 }
 
 /// Where a small blob starts in its chunk.
@@ -212,15 +251,13 @@ impl Arena {
         let bytes = self.bytes(blob);
         let mut at = 0;
         let name_bytes = take_length(bytes, &mut at);
-        let data_length = take_length(bytes, &mut at);
-        let name = &bytes[at..at + name_bytes];
-        at += name_bytes;
-        let data = data_length.checked_sub(1).map(|data_bytes| &bytes[at..at + data_bytes]);
-        Blob { name, data }
+        let length = take_length(bytes, &mut at);
+        let (name, rest) = bytes[at..].split_at(name_bytes);
+        Blob { name, length, rest }
     }
 
     #[inline]
-    pub fn insert(&mut self, name: &str, data: Option<&[u8]>) -> u32 {
+    pub fn insert(&mut self, name: &str, data: Content<'_>) -> u32 {
         let bytes = blob_bytes(name, data);
         if SMALL_BYTES < bytes {
             return self.insert_large(bytes, name, data);
@@ -257,7 +294,7 @@ impl Arena {
     }
 
     #[cold]
-    fn insert_large(&mut self, bytes: usize, name: &str, data: Option<&[u8]>) -> u32 {
+    fn insert_large(&mut self, bytes: usize, name: &str, data: Content<'_>) -> u32 {
         let mut large = vec![0; bytes.next_multiple_of(LARGE_STEP_BYTES)].into_boxed_slice();
         write(&mut large, name, data);
         self.reserved += large.len();
@@ -300,7 +337,7 @@ impl Arena {
 
     /// Puts other data (and the same name) into a blob; the blob moves if it changes its size class.
     #[inline]
-    pub fn replace(&mut self, blob: u32, name: &str, data: Option<&[u8]>) -> u32 {
+    pub fn replace(&mut self, blob: u32, name: &str, data: Content<'_>) -> u32 {
         let bytes = blob_bytes(name, data);
         if blob & LARGE != 0 {
             let large = self.large.get_mut(blob & !LARGE);
@@ -402,13 +439,13 @@ mod tests {
         for round in 0..40 {
             for size in sizes {
                 let name = "n".repeat(1 + round * 7);
-                blobs.push((arena.insert(&name, Some(&data[..size])), name.clone(), Some(size)));
-                blobs.push((arena.insert(&name, None), name, None));
+                blobs.push((arena.insert(&name, Some(&data[..size]).into()), name.clone(), Some(size)));
+                blobs.push((arena.insert(&name, None::<&[u8]>.into()), name, None));
             }
         }
         let check = |arena: &Arena, blob: u32, name: &str, size: Option<usize>| {
             let found = arena.get(blob);
-            assert_eq!((found.name(), found.data), (name, size.map(|size| &data[..size])));
+            assert_eq!((found.name(), found.data()), (name, size.map(|size| &data[..size])));
         };
         for (blob, name, size) in &blobs {
             check(&arena, *blob, name, *size);
@@ -417,13 +454,13 @@ mod tests {
         for (at, (blob, name, size)) in blobs.iter_mut().enumerate() {
             if at % 3 == 0 {
                 *size = Some(sizes[at * 5 % sizes.len()]);
-                *blob = arena.replace(*blob, name, size.map(|size| &data[..size]));
+                *blob = arena.replace(*blob, name, size.map(|size| &data[..size]).into());
             } else if let Some(size) = *size {
                 let before = *blob;
-                *blob = arena.replace(*blob, name, Some(&data[1..=size]));
+                *blob = arena.replace(*blob, name, Some(&data[1..=size]).into());
                 assert_eq!(*blob, before, "same size, same place");
-                assert_eq!(arena.get(*blob).data, Some(&data[1..=size]));
-                *blob = arena.replace(*blob, name, Some(&data[..size]));
+                assert_eq!(arena.get(*blob).data(), Some(&data[1..=size]));
+                *blob = arena.replace(*blob, name, Some(&data[..size]).into());
             }
         }
         for (blob, name, size) in blobs.drain(..) {
@@ -440,19 +477,19 @@ mod tests {
     fn adding_and_removing_at_the_edge_of_a_chunk_keeps_the_chunk() {
         let mut arena = Arena::new();
         let data = Some(&[1; 100][..]);
-        let class = class_of(blob_bytes("name", data));
+        let class = class_of(blob_bytes("name", data.into()));
         let mut blobs = 0;
         // The next one needs a new chunk.
         while blobs < 20_000 || !arena.classes[class].roomy.is_empty() {
-            arena.insert("name", data);
+            arena.insert("name", data.into());
             blobs += 1;
         }
-        let blob = arena.insert("name", data);
+        let blob = arena.insert("name", data.into());
         let reserved = arena.reserved;
         for _ in 0..3 {
             arena.remove(blob);
             assert_eq!(arena.reserved, reserved, "the chunk stays for the next blob");
-            assert_eq!(arena.insert("name", data), blob);
+            assert_eq!(arena.insert("name", data.into()), blob);
         }
     }
 }

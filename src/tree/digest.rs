@@ -111,6 +111,22 @@ pub fn node(prefix_crc: u32, version: &NodeVersion) -> u32 {
     !state
 }
 
+/// What a znode at `path` adds to the digest of the tree: nothing below `/zookeeper/`.
+pub fn of(path: &str, version: &NodeVersion) -> u64 {
+    short(path, version).into()
+}
+
+#[inline]
+pub(super) fn short(path: &str, version: &NodeVersion) -> u32 {
+    if excludes(path) { 0 } else { node(version.prefix_crc, version) }
+}
+
+/// The same for a run, where a path is in two parts.
+pub fn of_entry(parent: &str, name: &str, version: &NodeVersion) -> u64 {
+    let is_excluded = parent == "/zookeeper" && !name.is_empty() || excludes(parent);
+    if is_excluded { 0 } else { node(version.prefix_crc, version).into() }
+}
+
 /// Whether znodes at this path count nothing in the digest of the tree.
 #[inline]
 pub fn excludes(path: &str) -> bool {

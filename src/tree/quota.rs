@@ -142,6 +142,21 @@ impl Quotas {
         self.count
     }
 
+    /// Every subtree that has one.
+    pub fn subjects(&self) -> Vec<String> {
+        let mut subjects = Vec::with_capacity(self.count);
+        for part in self.nodes.values().filter(|part| part.quota.is_some()) {
+            let (mut subject, mut part) = (format!("/{}", part.name), part);
+            while let Some(above) = self.nodes.get(&part.above) {
+                subject.insert_str(0, &above.name);
+                subject.insert(0, '/');
+                part = above;
+            }
+            subjects.push(subject);
+        }
+        subjects
+    }
+
     /// The quota of `subject`, which has one from now on.
     pub fn add(&mut self, subject: &str) -> &mut Quota {
         let mut at = TOP;

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use super::{NodeKind, NodeVersion};
 
-/// The lists, by znode slot. The first number orders each.
+/// The lists of one overlay, by znode slot. The first number orders each.
 #[derive(Debug, Default)]
 pub(super) struct Reapable {
     /// Containers that had children and have none.
@@ -24,6 +24,20 @@ enum List {
     Emptied,
     Unused,
     Expiring,
+}
+
+/// Whether a znode of this version may go: see [`Reapable::due`].
+pub(super) fn is_due(version: &NodeVersion, now_ms: i64, never_used_ms: i64, with_ttl: bool) -> bool {
+    match place(version) {
+        None => false,
+        Some((List::Emptied, _)) => true,
+        Some((List::Unused, mtime_ms)) => is_unused(mtime_ms, now_ms, never_used_ms),
+        Some((List::Expiring, until_ms)) => with_ttl && until_ms < now_ms,
+    }
+}
+
+fn is_unused(mtime_ms: i64, now_ms: i64, never_used_ms: i64) -> bool {
+    0 < never_used_ms && never_used_ms < now_ms.saturating_sub(mtime_ms)
 }
 
 /// Where a znode of this version stands (`semantics.md` 7.2).
@@ -68,10 +82,7 @@ impl Reapable {
     /// The slots that may go now. `never_used_ms`: containers that never had a child go when they are older; 0: never.
     /// `with_ttl`: znodes with a time to live, too.
     pub fn due(&self, now_ms: i64, never_used_ms: i64, with_ttl: bool) -> impl Iterator<Item = u32> {
-        let unused = self
-            .unused
-            .iter()
-            .take_while(move |(mtime_ms, _)| 0 < never_used_ms && never_used_ms < now_ms.saturating_sub(*mtime_ms));
+        let unused = self.unused.iter().take_while(move |(mtime_ms, _)| is_unused(*mtime_ms, now_ms, never_used_ms));
         let expired = self.expiring.iter().take_while(move |(until_ms, _)| with_ttl && *until_ms < now_ms);
         // In turn, so that a client that keeps emptying containers holds up nothing else.
         let (mut emptied, mut unused, mut expired) = (self.emptied.iter(), unused, expired);

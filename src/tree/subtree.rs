@@ -1,8 +1,15 @@
 //! What concerns subtrees: how many znodes they hold, and the counts of quotas, which follow every change.
 
+use std::sync::atomic::Ordering;
+
+use zorilla_snapshot::Fault;
+
+use super::below::{self, Place};
 use super::quota::{self, Quota, Track};
-use super::{NodeRef, ROOT, Tree, path};
-use crate::table::NONE;
+use super::{Needed, Tree, key, path, reap};
+
+/// Containers and znodes with a time to live of the runs that are looked at in one go.
+const REAPABLES_PER_LOOK: usize = 4096;
 
 impl Tree {
     /// The deepest subtree with a quota that `path` belongs to (`semantics.md` 10.1).
@@ -20,12 +27,92 @@ impl Tree {
         self.quotas.of(path)
     }
 
-    /// The znodes that may be deleted now, `max` at most: see [`super::reap`].
-    pub fn reapable(&self, now_ms: i64, never_used_ms: i64, with_ttl: bool, max: usize, each: &mut dyn FnMut(&str)) {
+    /// Learns of a quota that the state on disk has.
+    pub(super) fn open_quota(&mut self, subject: &str) -> Result<(), Fault> {
+        let [limits, stats] = [limits_path(subject), stats_path(subject)];
+        for path in [&limits, &stats] {
+            while let Err(needed) = self.probe(path) {
+                needed.bring_in()?;
+            }
+        }
+        let quota = Quota { limits: self.read_track(&limits), stats: self.read_track(&stats) };
+        *self.quotas.add(subject) = quota;
+        Ok(())
+    }
+
+    /// The znodes that may be deleted now, `max` at most: see [`super::reap`]. In the runs only some are looked at, others
+    /// the next time; `true`: there are others.
+    ///
+    /// # Errors
+    /// What to bring in before it goes on; what was found so far is found.
+    pub fn reapable(
+        &self,
+        now_ms: i64,
+        never_used_ms: i64,
+        with_ttl: bool,
+        max: usize,
+        each: &mut dyn FnMut(&str),
+    ) -> Result<bool, Needed> {
         let mut path = String::new();
-        for slot in self.reapable.due(now_ms, never_used_ms, with_ttl).take(max) {
-            self.path_of(self.nodes.get(slot), &mut path);
+        let mut left = max;
+        let total: u64 = self.below.runs.iter().map(|run| run.reapables_count()).sum();
+        let mut next = self.reap_next.load(Ordering::Relaxed);
+        for _ in 0..REAPABLES_PER_LOOK {
+            // Half of what is wanted is left to the overlays.
+            if next == total || left <= max / 2 {
+                break;
+            }
+            let mut number = next;
+            let mut runs = self.below.runs.iter().enumerate();
+            let (index, run) = runs
+                .find(|(_, run)| {
+                    let is_here = number < run.reapables_count();
+                    number -= if is_here { 0 } else { run.reapables_count() };
+                    is_here
+                })
+                .expect("a number below the total is in a run");
+            let place = Place::Run(index, below::of(run, run.reapable(number))?);
+            if reap::is_due(&place.version(), now_ms, never_used_ms, with_ttl) {
+                place.path(&mut path);
+                if !self.hides(index, &path)? {
+                    each(&path);
+                    left -= 1;
+                }
+            }
+            next += 1;
+            // A round is over at the end, and the next one begins at the start.
+            self.reap_next.store(if next < total { next } else { 0 }, Ordering::Relaxed);
+        }
+        if let Some(frozen) = &self.below.frozen {
+            // Those behind get their turn when they are in a run.
+            for slot in frozen.reapable.due(now_ms, never_used_ms, with_ttl).take(REAPABLES_PER_LOOK) {
+                frozen.path_of(frozen.nodes.get(slot), &mut path);
+                if 0 < left && self.live.slot(&path, frozen.hash(&path)).is_none() {
+                    each(&path);
+                    left -= 1;
+                }
+            }
+        }
+        for slot in self.live.reapable.due(now_ms, never_used_ms, with_ttl).take(left) {
+            self.live.path_of(self.live.nodes.get(slot), &mut path);
             each(&path);
+        }
+        Ok(next < total)
+    }
+
+    /// Of the runs' candidates, numbered from the newest run on, `gone` from `first` on are `come` others now. A round goes on
+    /// where it is, so that it comes to its end however often runs are replaced.
+    pub(super) fn reapables_moved(&mut self, first: u64, gone: u64, come: u64) {
+        let total: u64 = self.below.runs.iter().map(|run| run.reapables_count()).sum();
+        let next = self.reap_next.get_mut();
+        *next = match *next {
+            0 => 0,
+            before if before < first => before,
+            before if before < first + gone => first,
+            before => before - gone + come,
+        };
+        if total <= *next {
+            *next = 0;
         }
     }
 
@@ -63,7 +150,7 @@ impl Tree {
             }
             (quota::STATS, 1) => self.recount(subject),
             (quota::STATS, _) => {
-                let stats = self.read_track(path);
+                let stats = if count == -1 { None } else { self.read_track(path) };
                 if let Some(quota) = self.quotas.get_mut(subject) {
                     quota.stats = stats;
                 }
@@ -74,14 +161,14 @@ impl Tree {
 
     /// What stands in a znode of a quota. `None`: it is missing, or its text cannot be read.
     fn read_track(&self, path: &str) -> Option<Track> {
-        Track::parse(self.find(path)?.data().unwrap_or_default())
+        Track::parse(&self.find(path)?.data().unwrap_or_default())
     }
 
     /// Counts a subtree from scratch: its stats znode has just been created.
     fn recount(&mut self, subject: &str) {
         let (mut count, mut bytes) = (0, 0);
-        if let Some(root) = self.slot(subject) {
-            self.for_each_below(root, &mut |node| {
+        if let Some(root) = self.find(subject) {
+            self.walk(root, &mut subject.to_owned(), &mut |_, node| {
                 count += 1;
                 bytes += i64::from(node.version().data_bytes);
             });
@@ -103,42 +190,24 @@ impl Tree {
         self.set_data(&path, Some(text.as_bytes()), &version);
     }
 
-    /// Every znode of a subtree, its root included.
-    fn for_each_below(&self, root: u32, each: &mut dyn FnMut(NodeRef<'_>)) {
-        let first_child = |slot: u32| match self.nodes.get(slot).extra {
-            NONE => NONE,
-            extra => self.extras.get(extra).first_child,
-        };
-        let mut slot = root;
-        loop {
-            each(NodeRef { tree: self, node: self.nodes.get(slot) });
-            let mut following = first_child(slot);
-            while following == NONE {
-                if slot == root {
-                    return;
-                }
-                following = self.nodes.get(slot).next;
-                if following == NONE {
-                    slot = self.nodes.get(slot).parent;
-                }
-            }
-            slot = following;
-        }
-    }
-
     /// How many znodes there are below `path`, itself not counted. `None`: there is no such znode.
     pub fn descendants(&self, path: &str) -> Option<u64> {
-        let slot = self.slot(path)?;
-        if slot == ROOT {
+        let path = key(path);
+        let node = self.find(path)?;
+        if path.is_empty() {
             return Some(self.len() as u64 - 1);
         }
         let mut count = 0;
-        self.for_each_below(slot, &mut |_| count += 1);
+        self.walk(node, &mut path.to_owned(), &mut |_, _| count += 1);
         Some(count - 1)
     }
 }
 
-fn stats_path(subject: &str) -> String {
+fn limits_path(subject: &str) -> String {
+    format!("{}{subject}/{}", quota::ROOT, quota::LIMITS)
+}
+
+pub(super) fn stats_path(subject: &str) -> String {
     format!("{}{subject}/{}", quota::ROOT, quota::STATS)
 }
 
@@ -194,7 +263,9 @@ mod tests {
 
         fn due(&self, now_ms: i64, never_used_ms: i64, with_ttl: bool) -> Vec<String> {
             let mut due = Vec::new();
-            self.tree.reapable(now_ms, never_used_ms, with_ttl, 100, &mut |path| due.push(path.to_owned()));
+            let looked =
+                self.tree.reapable(now_ms, never_used_ms, with_ttl, 100, &mut |path| due.push(path.to_owned()));
+            assert!(matches!(looked, Ok(false)));
             due
         }
     }

@@ -8,10 +8,13 @@ use std::sync::Arc;
 
 use zorilla_proto::ids::SessionId;
 
+use super::Settings;
 use super::bounds::{Arrivals, LargeRequests};
+use super::hold::Held;
 use crate::auth::Identities;
 use crate::limits::OUTPUT_BYTES_MAX;
 use crate::ops::metrics::ConnectionStats;
+use crate::read::Asker;
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +72,8 @@ pub struct Connection {
     pub waits: bool,
     /// When the bytes of `input` came, while the throttler lets them wait.
     pub arrivals: Option<Box<Arrivals>>,
+    /// The request ahead of `input`, if it cannot be answered yet.
+    pub held: Option<Box<Held>>,
     /// Its large requests in process.
     pub large: Option<Box<LargeRequests>>,
     pub stats: Arc<ConnectionStats>,
@@ -98,9 +103,16 @@ impl Connection {
             resumed: false,
             waits: false,
             arrivals: None,
+            held: None,
             large: None,
             stats,
         }
+    }
+
+    /// Who asks by it.
+    pub fn asker<'a>(&'a self, settings: &'a Settings) -> Asker<'a> {
+        let Settings { rules, persistent_watches, .. } = settings;
+        Asker { session: self.session, who: &self.who, rules, persistent_watches: *persistent_watches }
     }
 
     /// Bytes that wait to be written.

@@ -11,7 +11,10 @@
 
 mod bounds;
 mod bucket;
+mod cold;
 mod connection;
+mod deliver;
+mod hold;
 pub mod mailbox;
 mod route;
 #[cfg(test)]
@@ -22,33 +25,33 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use crossbeam::sync::ShardedLockReadGuard;
-use zorilla_proto::client::{
-    ConnectResponse, EventType, ReplyHeader, WatcherEvent, WatcherKind, WatchesRequest, XID_NOTIFICATION,
-};
+use hashbrown::HashMap;
+use zorilla_proto::client::{ConnectResponse, EventType, ReplyHeader, WatcherEvent, XID_NOTIFICATION};
 use zorilla_proto::code::Code;
 use zorilla_proto::frame;
 use zorilla_proto::ids::{SessionId, Zxid};
-use zorilla_proto::jute::Reader;
-use zorilla_proto::op::Op;
 
 pub use self::bounds::Bounds;
 use self::bounds::idle_until_ms;
+pub use self::cold::{Asked, Chill};
+use self::cold::{BlockId, Probed};
 use self::connection::{Connection, Phase};
-use self::mailbox::{Ask, Delivery, Item, Mailbox, Piece, Post, PostBox};
-use crate::auth::{self, Rules};
+use self::hold::Until;
+use self::mailbox::{Ask, Mailbox, Post, PostBox};
+use self::route::Splice;
+use crate::auth::Rules;
 use crate::clock::Now;
-use crate::gate::{Gate, State};
+use crate::gate::{Gate, Reading};
 use crate::limits::{
-    CONNECTION_PENDING_MAX, CONNECTIONS_MAX, CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, FRAME_BYTES_MAX, OUTPUT_BYTES_FAIR,
-    OUTPUT_BYTES_HIGH, OUTPUT_BYTES_KEPT, OUTPUT_BYTES_PER_LOOK, OUTPUT_BYTES_WORKER_MAX, OUTPUT_POOL_BUFFER_BYTES_MAX,
-    OUTPUT_POOL_BUFFERS_MAX, OUTPUT_POOL_BYTES_MAX, SESSIONLESS_MS_MAX, SWEEP_MS_MIN, THROTTLED_INPUT_BYTES_MAX,
-    TOUCHED_PER_POST_MAX, TURN_WORK_BYTES_MAX,
+    CONNECTION_PENDING_MAX, CONNECTIONS_MAX, CREDIT_BYTES_MAX, CREDIT_REQUESTS_MAX, FRAME_BYTES_MAX,
+    LISTING_SLICE_NAMES, OUTPUT_BYTES_FAIR, OUTPUT_BYTES_HIGH, OUTPUT_BYTES_KEPT, OUTPUT_BYTES_PER_LOOK,
+    OUTPUT_BYTES_WORKER_MAX, OUTPUT_POOL_BUFFER_BYTES_MAX, OUTPUT_POOL_BUFFERS_MAX, OUTPUT_POOL_BYTES_MAX,
+    SESSIONLESS_MS_MAX, SWEEP_MS_MIN, THROTTLED_INPUT_BYTES_MAX, TOUCHED_PER_POST_MAX, TURN_WORK_BYTES_MAX,
 };
 use crate::ops::four_letter::Word;
 use crate::ops::metrics::{ConnectionStats, Count, INTEREST_READ, INTEREST_WRITE, Stages, WorkerStats};
-use crate::read;
-use crate::watch::{Added, ConnId, Fired, WatchTable};
+use crate::tree::Needed;
+use crate::watch::{ConnId, Fired, WatchTable};
 
 /// What a worker has to know of the configuration.
 #[derive(Clone, Debug)]
@@ -65,6 +68,10 @@ pub struct Settings {
     pub rules: Arc<Rules>,
     /// Persistent watches are kept.
     pub persistent_watches: bool,
+    /// Names of a listing that are gathered under one hold of the gate: [`LISTING_SLICE_NAMES`], but for tests.
+    pub listing_names: usize,
+    /// `None`, but for tests.
+    pub chill: Option<Chill>,
     /// The limits that all workers keep to together.
     pub bounds: Bounds,
 }
@@ -79,6 +86,8 @@ impl Default for Settings {
             report_ms: 1_500,
             rules: Arc::new(Rules::open()),
             persistent_watches: true,
+            listing_names: LISTING_SLICE_NAMES,
+            chill: None,
             bounds: Bounds::default(),
         }
     }
@@ -114,6 +123,20 @@ struct Core {
     /// The one of them whose turn it is.
     served: Option<ConnId>,
     stalled_ms: u64,
+    /// Requests that are held.
+    held: usize,
+    /// Connections whose request is to be served again.
+    released: VecDeque<ConnId>,
+    /// Connections whose long listing is gathered, or waits for that.
+    listings: VecDeque<ConnId>,
+    /// The tree had runs when it was last looked at.
+    layered: bool,
+    /// Connections whose request waits for a block, by block.
+    cold: HashMap<BlockId, Vec<ConnId>>,
+    /// Blocks that the driver has not been told of.
+    wishes: VecDeque<Needed>,
+    /// Of the request that is being served.
+    probed: Probed,
     /// Something was completed since the driver asked for it last.
     made_room: bool,
     /// Bytes of the large request that is being looked at; 0: it is none, or it was posted.
@@ -123,6 +146,10 @@ struct Core {
     /// Their capacity.
     pool_bytes: usize,
     fired: Vec<Fired>,
+    /// Of the reply that is being made; empty between two.
+    splices: Vec<Splice>,
+    /// Packed values of the same reply.
+    packed: Vec<u8>,
     touched: Vec<ConnId>,
     now: Now,
     reported_ms: u64,
@@ -144,7 +171,7 @@ struct Core {
     stats: Arc<WorkerStats>,
 }
 
-type Guard<'g> = ShardedLockReadGuard<'g, State>;
+type Guard<'g> = Reading<'g>;
 
 impl Worker {
     /// A worker without connections.
@@ -174,12 +201,21 @@ impl Worker {
             waiting: VecDeque::new(),
             served: None,
             stalled_ms: 0,
+            held: 0,
+            released: VecDeque::new(),
+            listings: VecDeque::new(),
+            layered: false,
+            cold: HashMap::new(),
+            wishes: VecDeque::new(),
+            probed: Probed::default(),
             made_room: false,
             large_bytes: 0,
             words: Vec::new(),
             pool: Vec::new(),
             pool_bytes: 0,
             fired: Vec::new(),
+            splices: Vec::new(),
+            packed: Vec::new(),
             touched: Vec::new(),
             now: Now { mono_ns: 0, wall_ms: 0 },
             reported_ms: 0,
@@ -225,6 +261,10 @@ impl Worker {
         self.core.now = now;
         self.core.listened_ms = now.mono_ms();
         let gate = &*self.gate;
+        if self.core.reported_ms + self.core.settings.report_ms <= now.mono_ms() {
+            // A worker that only posts writes learns it here.
+            self.core.layered = !gate.read().tree.runs().is_empty();
+        }
         let mut resumed = std::mem::take(&mut self.core.resumed);
         for conn in resumed.drain(..) {
             self.core.connections[conn.0 as usize].resumed = false;
@@ -236,6 +276,8 @@ impl Worker {
         if !self.core.waiting.is_empty() {
             self.core.serve_waiting(gate);
         }
+        self.core.serve_held(gate);
+        self.core.list(gate);
     }
 
     /// The sockets were asked at this time, before the turn began. What arrived since may wait unannounced, so a report must
@@ -262,7 +304,7 @@ impl Worker {
             let connection = &mut self.core.connections[conn.0 as usize];
             if connection.waits {
                 self.core.orphan(conn);
-            } else if connection.resumed {
+            } else if connection.resumed || connection.held.is_some() {
                 // Whole requests were read already and are taken when there is room for them.
                 connection.arrivals.get_or_insert_default().hung_up = true;
             } else {
@@ -299,6 +341,10 @@ impl Worker {
     pub fn deadline_ms(&self) -> u64 {
         let core = &self.core;
         let due_ms = (core.reported_ms + core.settings.report_ms).min(core.sweep_ms);
+        if !core.wishes.is_empty() {
+            // The driver had no room for them.
+            return core.now.mono_ms() + 1;
+        }
         match core.settings.bounds.throttle {
             Some(throttle) if !core.waiting.is_empty() => due_ms.min(core.now.mono_ms() + throttle.stall_ms),
             _ => due_ms,
@@ -387,7 +433,10 @@ impl Worker {
     /// heard, and that is not its client's fault.
     pub fn waits_for_replica(&self, conn: ConnId) -> bool {
         let connection = &self.core.connections[conn.0 as usize];
-        CONNECTION_PENDING_MAX <= connection.pending || connection.waits || self.core.is_crowded_out(connection)
+        CONNECTION_PENDING_MAX <= connection.pending
+            || connection.waits
+            || connection.held.is_some()
+            || self.core.is_crowded_out(connection)
     }
 
     /// The socket takes bytes again.
@@ -404,6 +453,8 @@ impl Worker {
             || (!self.core.post.is_empty() && self.core.postbox.has_room())
             || self.core.resumed.iter().any(|conn| self.core.wants_input(*conn))
             || (!self.core.waiting.is_empty() && !self.core.settings.bounds.is_full())
+            || !self.core.released.is_empty()
+            || self.core.may_list()
             || !self.core.dirty.is_empty()
             || !self.core.words.is_empty()
     }
@@ -415,7 +466,7 @@ impl Worker {
 
     /// After [`Worker::stop`]: whether everything posted was completed.
     pub fn is_settled(&self) -> bool {
-        self.core.credits == CREDIT_REQUESTS_MAX && self.core.post.requests.is_empty()
+        self.core.credits == CREDIT_REQUESTS_MAX && self.core.post.requests.is_empty() && self.core.held == 0
     }
 
     /// Ends every connection once its output is written.
@@ -445,6 +496,9 @@ impl Core {
         if connection.waits {
             // Read on, so that it is known when the next requests came, and that the client is still there.
             return connection.input.len() < THROTTLED_INPUT_BYTES_MAX && !connection.has_hung_up();
+        }
+        if connection.held.is_some() {
+            return false;
         }
         match connection.phase {
             Phase::Handshake => !self.stopping && self.has_credit(),
@@ -650,6 +704,13 @@ impl Core {
             // The throttler keeps its requests waiting: that is no silence of the client.
             self.touch(self.waiting[at]);
         }
+        if 0 < self.held {
+            for slot in 0..self.connections.len() {
+                if self.connections[slot].held.is_some() {
+                    self.touch(ConnId(slot as u32));
+                }
+            }
+        }
         while self.post.touched.len() < TOUCHED_PER_POST_MAX
             && let Some(conn) = self.touched.pop()
         {
@@ -690,171 +751,6 @@ impl Core {
             }
         }
         self.sweep_ms = next_ms.max(now_ms + SWEEP_MS_MIN);
-    }
-
-    fn drain(&mut self) {
-        while let Some(delivery) = self.mailbox.pop() {
-            assert!(self.delivered <= delivery.applied, "delivered {} after {}", delivery.applied, self.delivered);
-            for item in &delivery.items {
-                self.item(item, &delivery);
-            }
-            self.delivered = delivery.applied;
-            self.applied_ns = delivery.applied_ns;
-            self.replica_waits |= self.mailbox.give_back(delivery);
-        }
-    }
-
-    fn item(&mut self, item: &Item, delivery: &Delivery) {
-        match *item {
-            Item::Changed { change, path, zxid, node_acl, parent_acl } => {
-                let path = text(path, delivery);
-                let mut fired = std::mem::take(&mut self.fired);
-                let consumed = self.watches.fire(change, path, zxid, &mut fired);
-                self.mailbox.interest.lower_consumed(path, consumed);
-                for event in fired.drain(..) {
-                    // Consumed, but not shown to who may not read the znode it is about (`semantics.md` 12.4).
-                    let acl = if event.on_parent { parent_acl } else { node_acl };
-                    let who = &self.connections[event.conn.0 as usize].who;
-                    let readable = |acl: Piece| self.settings.rules.allows(acl.of(&delivery.bytes), auth::READ, who);
-                    if acl.is_none_or(readable) {
-                        self.notify(event.conn, zxid.raw() as i64, event.event, event.path(path));
-                    }
-                }
-                self.fired = fired;
-            }
-            Item::Watch { conn, kind, path, zxid } => {
-                let path = text(path, delivery);
-                let alive = self.connections[conn.0 as usize].is_alive();
-                let added = if alive { self.watches.add(kind, path, conn, zxid) } else { Added::Known };
-                if added != Added::New {
-                    // Counted by the replica for a watch that there is not.
-                    self.mailbox.interest.lower(kind, path);
-                }
-                if added == Added::Refused {
-                    self.watched_too_much(conn);
-                }
-            }
-            Item::Watches { conn, xid, zxid, op, body, arrived_ns } => {
-                self.complete(conn);
-                if self.connections[conn.0 as usize].is_alive() {
-                    let code = self.answer_watches(conn, op, body.of(&delivery.bytes));
-                    self.reply(conn, xid, zxid, code, &[]);
-                    self.stats.add_latency_ms(self.now.mono_ns.saturating_sub(arrived_ns) / 1_000_000, 1);
-                }
-                self.settle(conn);
-            }
-            Item::Event { conn, event, path } => self.notify(conn, -1, event, text(path, delivery)),
-            Item::Outcome { conn, xid, zxid, code, body, write, last, arrived_ns } => {
-                self.outcomes += u64::from(write);
-                self.complete(conn);
-                let connection = &mut self.connections[conn.0 as usize];
-                if connection.is_alive() {
-                    if last {
-                        self.end(conn);
-                    }
-                    self.reply(conn, xid, zxid, code, body.of(&delivery.bytes));
-                    self.stats.add_latency_ms(self.now.mono_ns.saturating_sub(arrived_ns) / 1_000_000, 1);
-                    if self.connections[conn.0 as usize].is_beyond_measure() {
-                        // Not only when it is written next: reads that travel with writes come whether it reads or not.
-                        self.abandon(conn);
-                    }
-                } else {
-                    self.stats.count(Count::StaleReplies);
-                }
-                self.settle(conn);
-            }
-            Item::Session { conn, session, attachment, timeout_ms } => {
-                self.complete(conn);
-                let connection = &mut self.connections[conn.0 as usize];
-                if connection.is_alive() {
-                    self.answer_session(conn, session, attachment, timeout_ms);
-                    if session != SessionId::NONE {
-                        self.touch(conn);
-                    }
-                } else if session != SessionId::NONE {
-                    // The client left meanwhile; the session waits for its timeout without a home.
-                    connection.session = session;
-                    connection.attachment = attachment;
-                    self.post(conn, 0, Ask::Gone, &[]);
-                }
-                self.settle(conn);
-            }
-            Item::Dropped { conn } => {
-                self.complete(conn);
-                // What was asked behind it is not answered either.
-                self.connections[conn.0 as usize].unimplemented = None;
-                self.end(conn);
-                self.settle(conn);
-            }
-            Item::Kick { conn, session } => {
-                let connection = &self.connections[conn.0 as usize];
-                // One that is resuming the session right now is newer than what it left, and may be in the same slot.
-                let connected = matches!(connection.phase, Phase::Open | Phase::Ending);
-                if connected && connection.session == session {
-                    self.end(conn);
-                }
-            }
-        }
-    }
-
-    /// checkWatches and removeWatches: what this worker's table says.
-    fn answer_watches(&mut self, conn: ConnId, op: Op, record: &[u8]) -> Code {
-        let Ok(request) = WatchesRequest::decode(&mut Reader::new(record)) else { return Code::MarshallingError };
-        let path = match request.path.as_deref() {
-            Some(path) => path,
-            None if self.settings.persistent_watches => read::NO_PATH,
-            // Its table has no place for that.
-            None => return Code::MarshallingError,
-        };
-        let asked = match WatcherKind::from_raw(request.kind) {
-            // A watch manager that keeps no persistent watches does not know these.
-            Some(WatcherKind::Persistent | WatcherKind::PersistentRecursive) | None
-                if !self.settings.persistent_watches =>
-            {
-                return Code::MarshallingError;
-            }
-            None => return Code::MarshallingError,
-            Some(asked) => asked,
-        };
-        let found = match op {
-            Op::CheckWatches => self.watches.has(asked, path, conn),
-            _ => {
-                let Core { watches, mailbox, .. } = self;
-                watches.remove(asked, path, conn, &mut |kind| mailbox.interest.lower(kind, path))
-            }
-        };
-        if found { Code::Ok } else { Code::NoWatcher }
-    }
-
-    /// A watch was refused. The client must not wait for its event, so it loses its connection, as it would lose one to a
-    /// server that died: it comes back and asks again.
-    fn watched_too_much(&mut self, conn: ConnId) {
-        let peer = self.connections[conn.0 as usize].peer;
-        tracing::warn!(
-            "closing the connection of {peer}: it, or all clients together, watch more than fits the limits"
-        );
-        self.abandon(conn);
-    }
-
-    /// One posted request has been completed.
-    fn complete(&mut self, conn: ConnId) {
-        let connection = &mut self.connections[conn.0 as usize];
-        connection.pending = connection.pending.checked_sub(1).expect("a request was completed twice");
-        connection.stats.set_queued(u64::from(connection.pending));
-        if let Some(large) = &mut connection.large {
-            if let Some(bytes) = large.completed() {
-                self.settings.bounds.release_large(bytes);
-            }
-            if large.is_empty() {
-                connection.large = None;
-            }
-        }
-        self.settings.bounds.left();
-        self.made_room = true;
-        self.credits = (self.credits + 1).min(CREDIT_REQUESTS_MAX);
-        if connection.phase == Phase::Dead && connection.pending == 0 {
-            self.release(conn);
-        }
     }
 
     /// Answers a ConnectRequest. NONE: the session is not valid, and the connection ends.
@@ -912,6 +808,7 @@ impl Core {
             self.input_bytes -= std::mem::take(&mut connection.input).len();
             connection.waits = false;
             connection.arrivals = None;
+            self.drop_held(conn);
             self.mark_dirty(conn);
         }
     }
@@ -935,6 +832,9 @@ impl Core {
         let connection = &mut self.connections[conn.0 as usize];
         if !connection.is_alive() || 0 < connection.pending {
             return;
+        }
+        if connection.held.is_some() {
+            return self.release_held(conn, Until::Settled);
         }
         if let Some(xid) = connection.unimplemented.take() {
             self.ready_output(conn);
@@ -968,6 +868,7 @@ impl Core {
         connection.output = Vec::new();
         connection.written = 0;
         connection.unimplemented = None;
+        self.drop_held(conn);
         self.stats.closed(conn.0);
         let Core { watches, mailbox, .. } = self;
         watches.forget(conn, &mut |kind, path| mailbox.interest.lower(kind, path));
@@ -991,9 +892,4 @@ fn append_event(output: &mut Vec<u8>, zxid: i64, event: EventType, path: &str) -
     WatcherEvent::new(event, path).encode(output);
     frame::end(output, mark);
     output.len() - mark
-}
-
-/// A path that the replica put into a delivery.
-fn text(piece: Piece, delivery: &Delivery) -> &str {
-    std::str::from_utf8(piece.of(&delivery.bytes)).expect("paths of transactions are text")
 }

@@ -3,6 +3,8 @@
 //! Reads of a session with nothing under way are answered here, under the gate; everything else becomes a request in the post
 //! of the turn, or ends the connection.
 
+use std::ops::Range;
+
 use zorilla_proto::client::{AuthPacket, ConnectRequest, EventType, ReplyHeader, RequestHeader, SaslToken, XID_PING};
 use zorilla_proto::code::Code;
 use zorilla_proto::frame::{self, Framed};
@@ -10,19 +12,23 @@ use zorilla_proto::ids::{SessionId, Zxid};
 use zorilla_proto::jute::Reader;
 use zorilla_proto::limits::FRAME_HEADER_BYTES;
 use zorilla_proto::op::Op;
+use zorilla_snapshot::Value;
 
 use super::bucket::Asked;
 use super::connection::{Connection, Phase};
+use super::hold::Until;
 use super::mailbox::{Ask, Mailbox, Piece, Posted};
 use super::throttle::Admit;
 use super::{Core, Guard, Settings, append_event};
 use crate::auth::{AuthOutcome, KEY_PATH};
 use crate::gate::{Gate, State};
-use crate::limits::{INPUT_BYTES_FAIR, INPUT_BYTES_WORKER_MAX, INPUT_SPARE_BYTES_MAX};
+use crate::limits::{INPUT_BYTES_FAIR, INPUT_BYTES_WORKER_MAX, INPUT_SPARE_BYTES_MAX, OUTPUT_POOL_BUFFER_BYTES_MAX};
 use crate::ops::four_letter::Word;
 use crate::ops::metrics::{ConnectionStats, Count, WorkerStats};
 use crate::prep;
-use crate::read::{self, Asker};
+use crate::read::listing::{self, AsOf, Gathered, Ready};
+use crate::read::{self, Asker, Listed};
+use crate::tree::{NodeRef, Tree};
 use crate::watch::{Added, ConnId, WatchKind, WatchTable};
 
 impl Core {
@@ -75,14 +81,16 @@ impl Core {
         }
         if let Some(arrivals) = &mut connection.arrivals {
             arrivals.take(taken);
-            if arrivals.hung_up && !connection.waits && !connection.resumed {
+            if arrivals.hung_up && !connection.waits && !connection.resumed && connection.held.is_none() {
                 // What is left is no whole request, and none will come.
                 return self.end(conn);
             }
         }
         if taken == input.len() {
             // Dropped rather than kept: an idle connection holds no buffer.
-            connection.arrivals = None;
+            if connection.held.is_none() {
+                connection.arrivals = None;
+            }
             return;
         }
         input.drain(..taken);
@@ -264,37 +272,86 @@ impl Core {
                 self.stats.count(Count::ThrottledOps);
                 self.answer(gate, guard, conn, xid, Code::ThrottledOp);
             }
-            Some(op) if read::answers(op) => self.read(gate, guard, conn, xid, op, body),
-            Some(op @ (Op::CheckWatches | Op::RemoveWatches)) => self.watches(gate, guard, conn, xid, op, body),
-            Some(
-                op @ (Op::Create
-                | Op::Create2
-                | Op::CreateContainer
-                | Op::CreateTtl
-                | Op::Delete
-                | Op::DeleteContainer
-                | Op::SetData
-                | Op::SetAcl
-                | Op::Multi
-                | Op::Reconfig),
-            ) => {
+            Some(op) => self.serve(gate, guard, conn, xid, op, body),
+            None => self.unimplemented(conn, xid),
+        }
+    }
+
+    /// A request that is let in, when it was read or after it was held.
+    pub(super) fn serve<'g>(
+        &mut self,
+        gate: &'g Gate,
+        guard: &mut Option<Guard<'g>>,
+        conn: ConnId,
+        xid: i32,
+        op: Op,
+        body: &[u8],
+    ) {
+        match op {
+            op if read::answers(op) => self.read(gate, guard, conn, xid, op, body),
+            Op::CheckWatches | Op::RemoveWatches => self.watches(gate, guard, conn, xid, op, body),
+            Op::Create
+            | Op::Create2
+            | Op::CreateContainer
+            | Op::CreateTtl
+            | Op::Delete
+            | Op::DeleteContainer
+            | Op::SetData
+            | Op::SetAcl
+            | Op::Multi
+            | Op::Reconfig => {
                 let who = &self.connections[conn.0 as usize].who;
                 match prep::examine(op, body, &self.settings.rules, who) {
-                    Some(verdict) => self.post(conn, xid, Ask::Write { op, verdict }, body),
+                    Some(verdict) => {
+                        if self.is_there(gate, guard, conn, xid, op, body) {
+                            self.post(conn, xid, Ask::Write { op, verdict }, body);
+                        }
+                    }
                     None => self.answer(gate, guard, conn, xid, Code::MarshallingError),
                 }
             }
-            Some(Op::CloseSession) => {
+            Op::CloseSession if self.is_there(gate, guard, conn, xid, op, body) => {
                 self.post(conn, xid, Ask::Close, &[]);
                 self.end(conn);
             }
-            // Unknown, or internal.
-            _ => {
-                self.connections[conn.0 as usize].unimplemented = Some(xid);
-                self.end(conn);
-                self.settle(conn);
+            Op::CloseSession => {}
+            // Internal.
+            _ => self.unimplemented(conn, xid),
+        }
+    }
+
+    /// Whether what a write looks at is in memory. If not it is held, or its connection has just ended.
+    #[inline]
+    fn is_there<'g>(
+        &mut self,
+        gate: &'g Gate,
+        guard: &mut Option<Guard<'g>>,
+        conn: ConnId,
+        xid: i32,
+        op: Op,
+        body: &[u8],
+    ) -> bool {
+        if !self.may_be_cold() {
+            return true;
+        }
+        let state = self.enter(gate, guard);
+        if self.connections[conn.0 as usize].phase != Phase::Open {
+            return false;
+        }
+        let session = self.connections[conn.0 as usize].session;
+        match self.probe(&state.tree, op, body, session) {
+            Ok(()) => true,
+            Err(block) => {
+                self.hold(conn, xid, op, body, Until::Brought(block));
+                false
             }
         }
+    }
+
+    fn unimplemented(&mut self, conn: ConnId, xid: i32) {
+        self.connections[conn.0 as usize].unimplemented = Some(xid);
+        self.end(conn);
+        self.settle(conn);
     }
 
     /// A credential. Answered when it is read, ahead of whatever is under way, and for everything that is read after it.
@@ -307,7 +364,7 @@ impl Core {
             let state = self.enter(gate, guard);
             let key = state.tree.find(KEY_PATH).map(|node| node.data().unwrap_or_default());
             let mut who = self.connections[conn.0 as usize].who.clone();
-            let outcome = rules.authenticate_by_key(&mut who, packet.auth, key);
+            let outcome = rules.authenticate_by_key(&mut who, packet.auth, key.as_deref());
             self.connections[conn.0 as usize].who = who;
             outcome
         } else {
@@ -381,7 +438,7 @@ impl Core {
     }
 
     /// The gate for reading, with everything delivered so far taken: what is read is not ahead of any event.
-    fn enter<'g, 'a>(&mut self, gate: &'g Gate, guard: &'a mut Option<Guard<'g>>) -> &'a State {
+    pub(super) fn enter<'g, 'a>(&mut self, gate: &'g Gate, guard: &'a mut Option<Guard<'g>>) -> &'a State {
         if guard.is_none() {
             // Most of it without the gate, so that the writer waits for little.
             self.drain();
@@ -390,6 +447,7 @@ impl Core {
             self.drain();
         }
         let state = guard.as_ref().expect("the gate was just entered");
+        self.layered = !state.tree.runs().is_empty();
         let pushed = self.mailbox.pushed();
         assert!(self.delivered == pushed, "read at {pushed} with only {} delivered", self.delivered);
         assert!(pushed <= state.applied, "delivered {pushed} ahead of {}", state.applied);
@@ -399,22 +457,83 @@ impl Core {
     fn read<'g>(&mut self, gate: &'g Gate, guard: &mut Option<Guard<'g>>, conn: ConnId, xid: i32, op: Op, body: &[u8]) {
         let xid = if op == Op::Ping { XID_PING } else { xid };
         if 0 < self.connections[conn.0 as usize].pending {
-            return self.post(conn, xid, Ask::Read { op }, body);
+            if !listing::lists(op) && !self.may_be_cold() {
+                return self.post(conn, xid, Ask::Read { op }, body);
+            }
+            // One that is long, or waits for the disk, would hold up everybody's writes where it stands. What is delivered
+            // meanwhile may be what it waited for.
+            let state = self.enter(gate, guard);
+            let connection = &self.connections[conn.0 as usize];
+            let names_max = self.settings.listing_names;
+            if connection.phase != Phase::Open {
+                return;
+            }
+            if 0 < connection.pending {
+                let session = connection.session;
+                let is_long = |tree: &Tree| names_max < listing::names(op, body, tree, names_max);
+                return if self.may_be_cold()
+                    && let Err(block) = self.probe(&state.tree, op, body, session)
+                {
+                    self.hold(conn, xid, op, body, Until::Brought(block));
+                } else if listing::lists(op) && is_long(&state.tree) || read::is_packed(op, body, &state.tree) {
+                    self.hold(conn, xid, op, body, Until::Settled);
+                } else {
+                    self.post(conn, xid, Ask::Read { op }, body);
+                };
+            }
         }
+        self.read_at_once(gate, guard, conn, xid, op, body, None);
+    }
+
+    /// A read of a session that has nothing under way. `gathered`: what was made ready for it.
+    #[allow(clippy::too_many_arguments)] // A request, and what it is answered from.
+    pub(super) fn read_at_once<'g>(
+        &mut self,
+        gate: &'g Gate,
+        guard: &mut Option<Guard<'g>>,
+        conn: ConnId,
+        xid: i32,
+        op: Op,
+        body: &[u8],
+        gathered: Option<&Gathered>,
+    ) {
         let state = self.enter(gate, guard);
         if self.connections[conn.0 as usize].phase != Phase::Open {
             // What was delivered ended it.
             return;
         }
         assert_eq!(self.connections[conn.0 as usize].pending, 0, "a read overtakes a request of its own session");
+        if self.may_be_cold() && gathered.is_none() {
+            let session = self.connections[conn.0 as usize].session;
+            if let Err(block) = self.probe(&state.tree, op, body, session) {
+                return self.hold(conn, xid, op, body, Until::Brought(block));
+            }
+        }
         let zxid = state.applied;
         self.ready_output(conn);
-        let Core { connections, watches, mailbox, stats, settings, .. } = self;
+        let Core { connections, watches, mailbox, stats, settings, splices, packed, .. } = self;
         let connection = &mut connections[conn.0 as usize];
         let Connection { session, who, output, stats: own_stats, .. } = connection;
-        let Settings { rules, persistent_watches, .. } = settings;
+        let Settings { rules, persistent_watches, listing_names, .. } = settings;
         let asker = Asker { session: *session, who, rules, persistent_watches: *persistent_watches };
-        let mut sink = AtOnce { output, own_stats, watches, mailbox, stats, conn, zxid, refused: false, work: 0 };
+        let mut sink = AtOnce {
+            output,
+            own_stats,
+            watches,
+            mailbox,
+            stats,
+            conn,
+            zxid,
+            refused: false,
+            work: 0,
+            gathered,
+            names_left: *listing_names,
+            is_long: false,
+            ready: None,
+            packed,
+            splices,
+            bytes_to_come: 0,
+        };
         // Events of a setWatches stand ahead of its reply; nothing else has any.
         let early = read::sends_events(op).then(|| read::read(op, body, &state.tree, &asker, &mut sink));
         let mark = frame::begin(sink.output);
@@ -422,12 +541,25 @@ impl Core {
         ReplyHeader { xid, zxid: zxid.raw() as i64, code: 0 }.encode(sink.output);
         let at = sink.output.len();
         let code = early.unwrap_or_else(|| read::read(op, body, &state.tree, &asker, &mut sink));
+        if sink.is_long {
+            sink.output.truncate(mark);
+            sink.splices.clear();
+            sink.packed.clear();
+            return self.hold(conn, xid, op, body, Until::Listed);
+        }
         if code != Code::Ok {
             sink.output.truncate(header);
+            sink.splices.clear();
+            sink.packed.clear();
             ReplyHeader { xid, zxid: zxid.raw() as i64, code: code.raw() }.encode(sink.output);
             debug_assert_eq!(sink.output.len(), at);
         }
         let AtOnce { refused, work, .. } = sink;
+        if !splices.is_empty() {
+            // The gate is not held while values are unpacked and names are moved.
+            drop(guard.take());
+            put_in_place(&mut connection.output, splices, packed, gathered);
+        }
         frame::end(&mut connection.output, mark);
         let bytes = connection.output.len() - mark;
         self.replied(conn, zxid, mark);
@@ -486,6 +618,63 @@ struct AtOnce<'a> {
     /// A watch had no room.
     refused: bool,
     work: usize,
+    /// Names that were made ready, if this was found to be long before.
+    gathered: Option<&'a Gathered>,
+    /// Names that may still be listed now.
+    names_left: usize,
+    /// It lists more than that.
+    is_long: bool,
+    /// The names that are put in place next.
+    ready: Option<Range<usize>>,
+    /// The packed values of this reply.
+    packed: &'a mut Vec<u8>,
+    splices: &'a mut Vec<Splice>,
+    bytes_to_come: usize,
+}
+
+/// What belongs into a reply, and where.
+#[derive(Debug)]
+pub(super) struct Splice {
+    /// In the output of the connection.
+    at: usize,
+    what: Spliced,
+}
+
+#[derive(Debug)]
+enum Spliced {
+    /// Names that were gathered.
+    Names(Range<usize>),
+    /// A packed value, and its length when it is unpacked.
+    Packed(Range<usize>, u32),
+}
+
+/// Completes the reply at the end of `output`.
+fn put_in_place(output: &mut Vec<u8>, splices: &mut Vec<Splice>, packed: &mut Vec<u8>, gathered: Option<&Gathered>) {
+    let Some(begin) = splices.first().map(|first| first.at) else { return };
+    let rest = output.split_off(begin);
+    let bytes = |splice: &Splice| match &splice.what {
+        Spliced::Names(names) => names.len(),
+        Spliced::Packed(_, bytes) => *bytes as usize,
+    };
+    output.reserve_exact(rest.len() + splices.iter().map(bytes).sum::<usize>());
+    let mut from = 0;
+    for Splice { at, what } in splices.drain(..) {
+        output.extend_from_slice(&rest[from..at - begin]);
+        from = at - begin;
+        match what {
+            Spliced::Names(names) => output.extend_from_slice(gathered.expect("names were gathered").names(names)),
+            Spliced::Packed(zstd, bytes) => {
+                // Its block has a good checksum: what does not unpack was never written so.
+                let data = Value::unpack(&packed[zstd], bytes);
+                output.extend_from_slice(&data.unwrap_or_else(|error| panic!("a packed value of the state: {error}")));
+            }
+        }
+    }
+    output.extend_from_slice(&rest[from..]);
+    packed.clear();
+    if OUTPUT_POOL_BUFFER_BYTES_MAX < packed.capacity() {
+        *packed = Vec::new();
+    }
 }
 
 impl read::Sink for AtOnce<'_> {
@@ -499,6 +688,47 @@ impl read::Sink for AtOnce<'_> {
             Added::Known => {}
             Added::Refused => self.refused = true,
         }
+    }
+
+    fn list(&mut self, number: usize, node: &NodeRef<'_>) -> Result<Listed, Code> {
+        match self.gathered.map(|gathered| gathered.ready(number, AsOf::of(node))) {
+            Some(Some(Ready::Names(names))) => {
+                self.ready = Some(names);
+                return Ok(Listed::Later);
+            }
+            Some(Some(Ready::TooLong)) => return Err(Code::SystemError),
+            // Its children change all the time.
+            Some(None) => return Ok(Listed::Now),
+            None => {}
+        }
+        match self.names_left.checked_sub(node.version().children as usize) {
+            Some(left) => {
+                self.names_left = left;
+                Ok(Listed::Now)
+            }
+            None => {
+                self.is_long = true;
+                Err(Code::SystemError)
+            }
+        }
+    }
+
+    fn put_names(&mut self) {
+        let names = self.ready.take().expect("names were made ready");
+        self.bytes_to_come += names.len();
+        self.splices.push(Splice { at: self.output.len(), what: Spliced::Names(names) });
+    }
+
+    fn put_packed(&mut self, zstd: &[u8], bytes: u32) {
+        let at = self.packed.len();
+        self.packed.extend_from_slice(zstd);
+        self.bytes_to_come += bytes as usize;
+        let what = Spliced::Packed(at..self.packed.len(), bytes);
+        self.splices.push(Splice { at: self.output.len(), what });
+    }
+
+    fn bytes_to_come(&self) -> usize {
+        self.bytes_to_come
     }
 
     fn work(&mut self, bytes: usize) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use zorilla_proto::client::{PathRequest, PathWatchRequest, Request, SetDataRequest};
 
-use super::mailbox::Posted;
+use super::mailbox::{Item, Piece, Posted};
 use super::*;
 use crate::limits::{INPUT_BYTES_FAIR, INPUT_BYTES_WORKER_MAX, INPUT_SPARE_BYTES_MAX, OUTPUT_BYTES_MAX};
 use crate::settings;

@@ -14,7 +14,7 @@ use super::wire::{Reply, connect_request, framed, next_frame};
 #[derive(Clone, Copy)]
 pub struct Session {
     pub id: SessionId,
-    password: [u8; 16],
+    pub password: [u8; 16],
 }
 
 impl Session {

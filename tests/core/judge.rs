@@ -217,7 +217,7 @@ impl Sim {
         state.tree.for_each(&mut |path: &str, node: NodeRef<'_>| {
             found += 1;
             let model = due.find(path).unwrap_or_else(|| panic!("{path} should not be there"));
-            assert_eq!(node.data(), model.data.as_deref(), "{path}");
+            assert_eq!(node.data().as_deref(), model.data.as_deref(), "{path}");
             let mut stat = Vec::new();
             node.version().stat().encode(&mut stat);
             let mut due_stat = Vec::new();
@@ -254,6 +254,7 @@ impl Sim {
         for round in 0..5000 {
             self.replica(false);
             for worker in 0..self.server.workers.len() {
+                self.store(worker, 100);
                 self.worker(worker, false);
             }
             // The server begins something by itself now and then, and what it has answered may make room for more.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use zorilla::auth;
 use zorilla::clock::Now;
 use zorilla::gate::Gate;
+use zorilla::limits::LISTING_SLICE_NAMES;
 use zorilla::replica::{self, Event, LogSpace, Out, Replica};
 use zorilla::settings::{self, AuthSettings, ContainerSettings, RequestLimits};
 use zorilla::store::Replay;
@@ -25,6 +26,7 @@ use crate::acl::{self, Who};
 use crate::client::{Arrival, Connection, End, World};
 use crate::coverage::Coverage;
 use crate::draw::{Draw, Mood};
+use crate::frost::Frost;
 use crate::model::{Model, Rules};
 use crate::requests::{Ask, Rng, buffer};
 
@@ -58,6 +60,7 @@ pub struct Server {
     pub files: FaultyFiles,
     pub preparing: Option<Prepare<FaultyFiles>>,
     pub out: Out,
+    pub seed: u64,
     pub durable: u64,
 }
 
@@ -104,6 +107,10 @@ pub struct Tally {
     pub expiries: usize,
     pub resumes: usize,
     pub crashes: usize,
+    /// Requests that waited for blocks.
+    pub cold: usize,
+    /// Blocks that were brought in for them.
+    pub brought: usize,
 }
 
 impl Tally {
@@ -118,6 +125,8 @@ impl Tally {
         self.expiries += other.expiries;
         self.resumes += other.resumes;
         self.crashes += other.crashes;
+        self.cold += other.cold;
+        self.brought += other.brought;
         for (pair, count) in &other.coverage {
             *self.coverage.entry(*pair).or_default() += count;
         }
@@ -144,6 +153,7 @@ pub struct Sim {
     pub full: bool,
     pub was_full: bool,
     pub segment_bytes: u64,
+    pub frost: Frost,
     pub mood: Mood,
     /// When the server began to live, and when it last deleted a znode by itself.
     pub started_ms: u64,
@@ -201,7 +211,15 @@ fn draw_rules(rng: &mut Rng) -> (Rules, Mood) {
     (rules, Mood { quotas: if rng.percent(60) { quotas } else { 1 }, acls: *rng.pick(&[4, 15, 40]) })
 }
 
-fn recover(disk: FaultyDisk, segment_bytes: u64, seed: u64, worker_count: usize, now: Now, rules: &Rules) -> Server {
+fn recover(
+    disk: FaultyDisk,
+    segment_bytes: u64,
+    seed: u64,
+    worker_count: usize,
+    now: Now,
+    rules: &Rules,
+    frost: &Frost,
+) -> Server {
     let mut replay = Replay::new(seed);
     let files = disk.files();
     let options = Options { segment_bytes, ..Options::new(StoreId(7)) };
@@ -229,6 +247,8 @@ fn recover(disk: FaultyDisk, segment_bytes: u64, seed: u64, worker_count: usize,
         report_ms: TICK_MS / 2,
         rules: auth.clone(),
         persistent_watches: rules.persistent_watches,
+        listing_names: frost.listing_names,
+        chill: Some(frost.chill()),
         bounds: Bounds::new(&configured, now.mono_ms(), seed),
     };
     let workers = (0..worker_count)
@@ -239,7 +259,7 @@ fn recover(disk: FaultyDisk, segment_bytes: u64, seed: u64, worker_count: usize,
         .collect();
     let settings = replica::Settings::new(&configured, auth);
     let replica = Replica::solo(settings, gate.clone(), mailboxes, postboxes, sessions, seed);
-    Server { gate, workers, replica, wal, files, preparing: None, out: Out::new(), durable: applied.raw() }
+    Server { gate, workers, replica, wal, files, preparing: None, out: Out::new(), seed, durable: applied.raw() }
 }
 
 impl Sim {
@@ -247,12 +267,14 @@ impl Sim {
         let mut rng = Rng::new(seed);
         let (rules, mood) = draw_rules(&mut rng);
         let workers = 1 + rng.below(3);
+        let listing_names = *rng.pick(&[1, 1, 2, 3, LISTING_SLICE_NAMES]);
+        let frost = Frost::new(*rng.pick(&[0, 0, 10, 40]), listing_names, rng.next());
         let segment_bytes = *rng.pick(&[512 << 10, 1 << 20]);
         let now_ns = 1_000_000_000;
         let wall_ms = 1_700_000_000_000;
         let disk = FaultyDisk::new(Image::default(), true);
         let now = Now { mono_ns: now_ns, wall_ms };
-        let server = recover(disk, segment_bytes, rng.next(), workers, now, &rules);
+        let server = recover(disk, segment_bytes, rng.next(), workers, now, &rules, &frost);
         let clients = (0..2 + rng.below(5)).map(|_| Client { session: 0, conn: None }).collect();
         Sim {
             rng,
@@ -269,6 +291,7 @@ impl Sim {
             full: false,
             was_full: false,
             segment_bytes,
+            frost,
             mood,
             started_ms: now_ns / 1_000_000,
             reaped_ms: Vec::new(),
@@ -289,7 +312,18 @@ impl Sim {
     /// One whole run.
     pub fn run(&mut self, steps: usize) {
         let crash_chance = if self.rng.percent(50) { 1 } else { 0 };
+        let is_layered = self.rng.percent(50);
         for _ in 0..steps {
+            if self.rng.percent(20) {
+                let worker = self.rng.below(self.server.workers.len());
+                let percent = *self.rng.pick(&[0, 30, 100]);
+                self.store(worker, percent);
+            }
+            match self.rng.below(200) {
+                0..=1 if is_layered => self.frost.layer(&self.server.gate, self.server.seed),
+                2 => self.frost.freeze_over(&self.server.gate),
+                _ => {}
+            }
             match self.rng.below(100) {
                 0..40 => self.client(),
                 40..65 => {
@@ -308,6 +342,8 @@ impl Sim {
         self.check_at_rest();
         self.fall_silent();
         self.crash();
+        self.tally.cold = self.frost.waits();
+        self.tally.brought = self.frost.brought;
         self.tally.txns = self.model.last();
         self.tally.quotas_judged = self.model.quotas_judged;
         self.tally.quotas_open = self.model.quotas_open;
@@ -316,6 +352,11 @@ impl Sim {
                 *self.tally.coverage.entry(*pair).or_default() += count;
             }
         }
+    }
+
+    /// The store thread brings in some of the blocks that a worker wishes for, in any order.
+    pub fn store(&mut self, worker: usize, percent: usize) {
+        self.frost.bring_in(worker, &mut self.server.workers[worker], &mut self.rng, percent);
     }
 
     fn pass(&mut self) {
@@ -706,12 +747,13 @@ impl Sim {
         let seed = self.rng.next();
         let workers = 1 + self.rng.below(3);
         let now = self.now();
-        let server = recover(disk, self.segment_bytes, seed, workers, now, &self.model.rules);
+        let server = recover(disk, self.segment_bytes, seed, workers, now, &self.model.rules, &self.frost);
         let kept = server.gate.read().applied.raw();
         assert!(durable <= kept, "recovered up to {kept}, acknowledged was {durable}");
         assert!(kept <= appended, "recovered up to {kept}, written was {appended}");
         self.model.truncate(kept);
         self.server = server;
+        self.frost.forget();
         self.started_ms = now.mono_ms();
         self.reaped_ms.clear();
         self.check_tree();

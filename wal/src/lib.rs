@@ -148,7 +148,7 @@ pub use crate::buffer::AlignedBuf;
 pub use crate::error::OpenError;
 pub use crate::group::{Durable, Full, Group, NewSegment, Position, Start, Write};
 pub use crate::log::{Failed, Options, Space, Stats, Wal};
-pub use crate::open::{RecordRef, Recovered, Stop, Torn, store_of};
+pub use crate::open::{RecordRef, Recovered, Stop, Torn, read, state_of, store_of};
 pub use crate::record::Epochs;
 pub use crate::recover::Damage;
 pub use crate::segment::{FORMAT_VERSION, StateHead, StoreId};

@@ -223,6 +223,11 @@ impl<D: Disk> Wal<D> {
         self.group.append_state_replacing_history(file, zxid)
     }
 
+    /// The store it belongs to.
+    pub fn store(&self) -> StoreId {
+        self.options.store
+    }
+
     /// The last transaction appended.
     pub fn last_zxid(&self) -> Zxid {
         self.group.last_zxid()

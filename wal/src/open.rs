@@ -101,6 +101,25 @@ pub fn store_of<F: Files>(files: &F) -> Result<Option<StoreId>, OpenError> {
     Ok(found.iter().find_map(|found| found.header().map(|(header, _)| header.store)))
 }
 
+/// The state head that the newest segment of the log in this directory begins with. Records in it may name a newer one, but
+/// no older one counts.
+pub fn state_of<F: Files>(files: &F) -> Result<Option<StateHead>, OpenError> {
+    let found = find_segments(files)?;
+    let newest = found.iter().rev().find_map(|found| found.header());
+    Ok(newest.and_then(|(header, _)| header.facts.state_head.as_deref().cloned()))
+}
+
+/// Gives `each` what [`crate::Wal::open`] would give it, and changes nothing: nobody else may have the log open.
+pub fn read<F: Files>(
+    files: &F,
+    options: &Options,
+    each: &mut dyn FnMut(RecordRef<'_>) -> Result<(), Stop>,
+) -> Result<Recovered, OpenError> {
+    let found = find_segments(files)?;
+    let mut walk = Walk::new(files, options, &found)?;
+    Ok(walk.run(each)?.recovered)
+}
+
 pub(crate) fn open<D: Disk>(
     disk: &mut D,
     options: &Options,

@@ -1,16 +1,17 @@
 //! Servers under test: fetched, started fresh, watched, stopped and swept away.
 //!
 //! Guarantees: a server that was started is stopped and its directory removed when its value is dropped; a server
-//! counts as started only when it has granted a session.
+//! counts as started only when it has granted a session. One that was ended may be launched again on what it left.
 
-use crate::process::{self, Usage};
+use crate::process::{self, Memory, Usage};
 use crate::wire::Session;
+use rustix::process::{Pid, Signal, kill_process};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
@@ -119,8 +120,31 @@ pub struct Launcher {
     pub zorilla: Option<PathBuf>,
     /// Lines added to the `zoo.cfg` of Zorilla.
     pub zorilla_lines: Vec<String>,
-    /// The folder of the reference's jars, once they are there.
-    jars: Option<PathBuf>,
+    /// The heap of the reference, as `-Xmx` takes it.
+    pub java_heap: String,
+    /// A folder of cgroup v1 that servers are put into before they run.
+    pub cgroup: Option<PathBuf>,
+    /// The class path of the reference, once it is there.
+    class_path: Option<String>,
+}
+
+/// How a server is ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// SIGTERM: it may put its things in order.
+    Term,
+    /// SIGKILL.
+    Kill,
+}
+
+impl End {
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            End::Term => "SIGTERM",
+            End::Kill => "kill -9",
+        }
+    }
 }
 
 impl Launcher {
@@ -147,8 +171,24 @@ impl Launcher {
             }
             _ => {}
         }
-        let jars = if kinds.contains(&Kind::Java) { Some(fetch_java()?) } else { None };
-        Ok(Launcher { java, zorilla, zorilla_lines, jars })
+        let class_path = match kinds.contains(&Kind::Java) {
+            true => Some(format!("{}/*", fetch_java()?.display())),
+            false => None,
+        };
+        Ok(Launcher { java, zorilla, zorilla_lines, java_heap: "1g".to_owned(), cgroup: None, class_path })
+    }
+
+    /// A launcher that takes the reference from a class path instead of fetching it.
+    pub fn with_class_path(
+        kinds: &[Kind],
+        java: PathBuf,
+        class_path: String,
+        zorilla: Option<PathBuf>,
+        zorilla_lines: Vec<String>,
+    ) -> io::Result<Launcher> {
+        let others: Vec<Kind> = kinds.iter().copied().filter(|kind| *kind != Kind::Java).collect();
+        let launcher = Launcher::prepare(&others, java, zorilla, zorilla_lines)?;
+        Ok(Launcher { class_path: Some(class_path), ..launcher })
     }
 
     /// Starts a server on an empty `directory`, which is removed first if it is there.
@@ -158,27 +198,36 @@ impl Launcher {
             _ => fs::create_dir_all(directory)?,
         }
         let directory = directory.canonicalize()?;
+        let (child, address, begun) = self.spawn(kind, &directory)?;
+        let mut server = Server { child, kind, address, directory, begun };
+        match server.await_session() {
+            Ok(()) => Ok(server),
+            Err(error) => {
+                Err(io::Error::new(error.kind(), format!("{kind} did not start: {error}\n{}", server.tail())))
+            }
+        }
+    }
+
+    /// Starts a server on what is in `directory`, without waiting for it.
+    fn spawn(&self, kind: Kind, directory: &Path) -> io::Result<(Child, SocketAddr, Instant)> {
         // Asked for and given back: nobody else takes a port in the moment between on a machine that measures.
         let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-        let log = directory.join("server.log");
-        let output = File::create(&log)?;
-        let mut command = self.command(kind, &directory, address)?;
+        let output = File::create(directory.join(LOG))?;
+        let mut command = self.command(kind, directory, address)?;
+        let begun = Instant::now();
         let child = command
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output)
             .spawn()
             .map_err(|error| io::Error::new(error.kind(), format!("starting {command:?}: {error}")))?;
-        let mut server = Server { child, address, directory };
-        match server.await_session() {
-            Ok(()) => Ok(server),
-            Err(error) => {
-                let said = fs::read_to_string(&log).unwrap_or_default();
-                let from = said.lines().count().saturating_sub(20);
-                let tail: Vec<&str> = said.lines().skip(from).collect();
-                Err(io::Error::new(error.kind(), format!("{kind} did not start: {error}\n{}", tail.join("\n"))))
-            }
-        }
+        Ok((child, address, begun))
+    }
+
+    /// Starts a server that was ended again, on its directory and a new port, without waiting for it.
+    pub fn again(&self, server: &mut Server) -> io::Result<()> {
+        (server.child, server.address, server.begun) = self.spawn(server.kind, &server.directory)?;
+        Ok(())
     }
 
     fn command(&self, kind: Kind, directory: &Path, address: SocketAddr) -> io::Result<Command> {
@@ -199,19 +248,21 @@ impl Launcher {
         let config = directory.join("zoo.cfg");
         let command = match kind {
             Kind::Java => {
-                let jars = self.jars.as_ref().ok_or_else(|| io::Error::other("the jars were not fetched"))?;
+                let class_path =
+                    self.class_path.as_ref().ok_or_else(|| io::Error::other("the jars were not fetched"))?;
                 lines.push("admin.enableServer=false".to_owned());
-                let mut command = Command::new(&self.java);
+                let mut command = self.program(&self.java);
                 command
-                    .args(["-Xms1g", "-Xmx1g", "-XX:+UseG1GC", "-Dzookeeper.forceSync=yes"])
+                    .args([format!("-Xms{}", self.java_heap), format!("-Xmx{}", self.java_heap)])
+                    .args(["-XX:+UseG1GC", "-Dzookeeper.forceSync=yes"])
                     .arg("-cp")
-                    .arg(format!("{}/*:{PACKAGE}/java", jars.display()))
+                    .arg(format!("{class_path}:{PACKAGE}/java"))
                     .arg("org.apache.zookeeper.server.quorum.QuorumPeerMain")
                     .arg(&config);
                 command
             }
             Kind::Floor => {
-                let mut command = Command::new(std::env::current_exe()?);
+                let mut command = self.program(&std::env::current_exe()?);
                 command.args(["floor", "--address", &address.to_string(), "--dir"]).arg(directory.join("log"));
                 command
             }
@@ -224,7 +275,7 @@ impl Launcher {
                     lines.push(format!("zorilla.workers={workers}"));
                 }
                 lines.extend(self.zorilla_lines.iter().cloned());
-                let mut command = Command::new(zorilla);
+                let mut command = self.program(zorilla);
                 command.arg("server").arg(&config);
                 command
             }
@@ -232,6 +283,14 @@ impl Launcher {
         lines.push(String::new());
         fs::write(&config, lines.join("\n"))?;
         Ok(command)
+    }
+
+    /// The program, by way of a shell that enters the cgroup if there is one.
+    fn program(&self, program: &Path) -> Command {
+        let Some(cgroup) = &self.cgroup else { return Command::new(program) };
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo $$ > \"$1/cgroup.procs\" && shift && exec \"$@\"", "sh"]).arg(cgroup).arg(program);
+        command
     }
 }
 
@@ -269,14 +328,69 @@ fn fetch_java() -> io::Result<PathBuf> {
 #[derive(Debug)]
 pub struct Server {
     child: Child,
+    kind: Kind,
     address: SocketAddr,
     directory: PathBuf,
+    begun: Instant,
 }
+
+/// What a server prints, in its directory.
+const LOG: &str = "server.log";
 
 impl Server {
     /// Where it serves.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What is below it is the server's; it goes with the value.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Right before it was executed.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// How it ended, if it did.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Ends it and waits until it is gone.
+    pub fn end(&mut self, end: End) -> io::Result<()> {
+        match end {
+            End::Kill => self.child.kill()?,
+            End::Term => {
+                let pid = Pid::from_raw(self.child.id() as i32).ok_or_else(|| io::Error::other("a pid of 0"))?;
+                kill_process(pid, Signal::TERM)?;
+            }
+        }
+        self.child.wait().map(|_| ())
+    }
+
+    /// The end of what it has printed.
+    pub fn tail(&self) -> String {
+        let said = fs::read_to_string(self.directory.join(LOG)).unwrap_or_default();
+        let from = said.lines().count().saturating_sub(20);
+        let tail: Vec<&str> = said.lines().skip(from).collect();
+        tail.join("\n")
+    }
+
+    /// What memory it holds.
+    pub fn memory(&self) -> io::Result<Memory> {
+        process::memory(&self.child.id().to_string())
     }
 
     /// What it has used so far.
@@ -289,7 +403,8 @@ impl Server {
         process::running_s(&self.child.id().to_string())
     }
 
-    fn await_session(&mut self) -> io::Result<()> {
+    /// Waits until it grants a session.
+    pub fn await_session(&mut self) -> io::Result<()> {
         let begun = Instant::now();
         loop {
             let refused = match Session::open_within(HANDSHAKE_PATIENCE, self.address, 10_000) {

@@ -41,7 +41,7 @@ impl Starter {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
         let mut conf = format!(
             "tickTime=2000\ndataDir={}\nclientPort={}\nclientPortAddress=127.0.0.1\nmaxClientCnxns=0\n\
-             maxSessionTimeout=120000\nadmin.enableServer=false\n",
+             maxSessionTimeout=120000\nadmin.enableServer=false\n{SNAPSHOTS}",
             data_dir.display(),
             address.port()
         );
@@ -68,6 +68,9 @@ impl Starter {
         Ok(Server { child, address, log })
     }
 }
+
+/// So often that every crash meets snapshots, merges or purges under way.
+const SNAPSHOTS: &str = "zorilla.snapshot.txns=400\nzorilla.snapshot.quietMs=20\n";
 
 impl Server {
     /// Its process.

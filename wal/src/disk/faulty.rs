@@ -1,5 +1,8 @@
 //! A disk in memory that fails on request, completes in any order, and knows what a power cut may leave.
 //!
+//! It is one directory, or several: [`FaultyFiles::folder`] is another one of the same disk, so that what a crash leaves of
+//! both together can be looked at.
+//!
 //! Guarantees: it is deterministic. It promises no more than POSIX does: a write is durable after the sync of its
 //! file (or the completion of a synced write), a name after the sync of its directory; before that every subset of
 //! sectors and of names may survive. With recording on, [`Recording::crash`] names those subsets at every step.
@@ -25,7 +28,7 @@ pub struct Image {
 }
 
 impl Image {
-    /// Names and contents, in order of the names.
+    /// Names and contents, in order of the names. A name of another folder begins with the folder's and a slash.
     pub fn files(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.names.iter().map(|(name, at)| (name.as_str(), self.contents[*at].as_slice()))
     }
@@ -76,15 +79,42 @@ enum NameChange {
     Remove { name: String, file: usize },
 }
 
+impl NameChange {
+    /// Whether it is in this folder; nothing is ever moved from one to another.
+    fn is_in(&self, folder: &str) -> bool {
+        let (NameChange::Create { name, .. } | NameChange::Rename { to: name, .. } | NameChange::Remove { name, .. }) =
+            self;
+        name.rsplit_once('/').map_or("", |(folder, _)| folder) == folder
+    }
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Name(NameChange),
-    Write { file: usize, offset: usize, data: Arc<Vec<u8>> },
-    Sync { file: usize },
-    SyncDirectory,
-    Submitted { token: u64, file: usize, offset: usize, data: Arc<Vec<u8>> },
-    Completed { token: u64 },
-    Abandoned { token: u64 },
+    Write {
+        file: usize,
+        offset: usize,
+        data: Arc<Vec<u8>>,
+    },
+    Sync {
+        file: usize,
+    },
+    /// Of the folder of this name.
+    SyncDirectory {
+        folder: Arc<str>,
+    },
+    Submitted {
+        token: u64,
+        file: usize,
+        offset: usize,
+        data: Arc<Vec<u8>>,
+    },
+    Completed {
+        token: u64,
+    },
+    Abandoned {
+        token: u64,
+    },
 }
 
 /// What goes wrong at an operation.
@@ -185,6 +215,8 @@ pub struct FaultyDisk {
 #[derive(Clone)]
 pub struct FaultyFiles {
     shared: Arc<Mutex<Shared>>,
+    /// Empty for the first one.
+    folder: Arc<str>,
 }
 
 /// An open file of a [`FaultyDisk`].
@@ -251,7 +283,7 @@ impl FaultyFiles {
     /// Reads that touch this part of a file fail from now on.
     pub fn make_unreadable(&self, name: &str, bytes: Range<usize>) {
         let mut shared = lock(&self.shared);
-        if let Ok(file) = shared.file(name) {
+        if let Ok(file) = shared.file(&self.full(name)) {
             shared.unreadable.push((file, bytes));
         }
     }
@@ -259,6 +291,16 @@ impl FaultyFiles {
     /// Which write completes next, from now on.
     pub fn set_order(&self, order: Order) {
         lock(&self.shared).order = order;
+    }
+
+    /// Another directory of the same disk.
+    pub fn folder(&self, name: &str) -> FaultyFiles {
+        FaultyFiles { shared: Arc::clone(&self.shared), folder: name.into() }
+    }
+
+    /// The name as the image has it.
+    fn full(&self, name: &str) -> String {
+        if self.folder.is_empty() { name.to_owned() } else { format!("{}/{name}", self.folder) }
     }
 
     /// Another handle on the same disk, for the next life of a process that was killed.
@@ -302,31 +344,35 @@ impl Files for FaultyFiles {
     type File = FaultyFile;
 
     fn path(&self, name: &str) -> PathBuf {
-        PathBuf::from("memory").join(name)
+        PathBuf::from("memory").join(self.full(name))
     }
 
     fn list(&self) -> io::Result<Vec<Entry>> {
         let mut shared = lock(&self.shared);
         shared.whole()?;
-        let entry = |(name, content): (&str, &[u8])| Entry { name: name.to_owned(), bytes: content.len() as u64 };
-        Ok(shared.image.files().map(entry).collect())
+        let entry = |(name, content): (&str, &[u8])| {
+            let (folder, name) = name.rsplit_once('/').unwrap_or(("", name));
+            (*folder == *self.folder).then(|| Entry { name: name.to_owned(), bytes: content.len() as u64 })
+        };
+        Ok(shared.image.files().filter_map(entry).collect())
     }
 
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
         let mut shared = lock(&self.shared);
         shared.whole()?;
-        Ok(FaultyFile { file: shared.file(name)? })
+        Ok(FaultyFile { file: shared.file(&self.full(name))? })
     }
 
     fn create(&self, name: &str) -> io::Result<FaultyFile> {
         let mut shared = lock(&self.shared);
         shared.whole()?;
-        if shared.image.names.contains_key(name) {
+        let name = self.full(name);
+        if shared.image.names.contains_key(&name) {
             return Err(io::Error::from_raw_os_error(EEXIST));
         }
         let file = shared.image.contents.len();
         shared.image.contents.push(Arc::new(Vec::new()));
-        shared.change(NameChange::Create { name: name.to_owned(), file });
+        shared.change(NameChange::Create { name, file });
         Ok(FaultyFile { file })
     }
 
@@ -378,23 +424,25 @@ impl Files for FaultyFiles {
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut shared = lock(&self.shared);
         shared.whole()?;
-        let file = shared.file(from)?;
-        shared.change(NameChange::Rename { from: from.to_owned(), to: to.to_owned(), file });
+        let (from, to) = (self.full(from), self.full(to));
+        let file = shared.file(&from)?;
+        shared.change(NameChange::Rename { from, to, file });
         Ok(())
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut shared = lock(&self.shared);
         shared.whole()?;
-        let file = shared.file(name)?;
-        shared.change(NameChange::Remove { name: name.to_owned(), file });
+        let name = self.full(name);
+        let file = shared.file(&name)?;
+        shared.change(NameChange::Remove { name, file });
         Ok(())
     }
 
     fn sync_directory(&self) -> io::Result<()> {
         let mut shared = lock(&self.shared);
         shared.whole()?;
-        shared.record(|| Step::SyncDirectory);
+        shared.record(|| Step::SyncDirectory { folder: Arc::clone(&self.folder) });
         Ok(())
     }
 }
@@ -403,7 +451,7 @@ impl Disk for FaultyDisk {
     type Files = FaultyFiles;
 
     fn files(&self) -> FaultyFiles {
-        FaultyFiles { shared: Arc::clone(&self.shared) }
+        FaultyFiles { shared: Arc::clone(&self.shared), folder: "".into() }
     }
 
     fn lock(&mut self) -> io::Result<bool> {
@@ -504,7 +552,9 @@ impl Recording {
                 Step::Submitted { token, .. } => {
                     matches!(self.steps[at], Step::Completed { token: completed } if completed == *token)
                 }
-                Step::Name(_) => matches!(self.steps[at], Step::SyncDirectory),
+                Step::Name(change) => {
+                    matches!(&self.steps[at], Step::SyncDirectory { folder } if change.is_in(folder))
+                }
                 _ => false,
             };
             match step {
@@ -512,20 +562,22 @@ impl Recording {
                 Step::Abandoned { token: abandoned } => {
                     open.retain(|(_, step)| !matches!(step, Step::Submitted { token, .. } if token == abandoned));
                 }
-                Step::Sync { .. } | Step::SyncDirectory | Step::Completed { .. } => open.retain(|(order, step)| {
-                    if !settles(step) {
-                        return true;
-                    }
-                    match step {
-                        Step::Name(change) => certain.apply(change),
-                        Step::Write { file, offset, data } | Step::Submitted { file, offset, data, .. } => {
-                            settle(&mut certain, *order, *file, *offset, data, &settled);
-                            settled.push(Settled { order: *order, file: *file, from: *offset, bytes: data.len() });
+                Step::Sync { .. } | Step::SyncDirectory { .. } | Step::Completed { .. } => {
+                    open.retain(|(order, step)| {
+                        if !settles(step) {
+                            return true;
                         }
-                        _ => {}
-                    }
-                    false
-                }),
+                        match step {
+                            Step::Name(change) => certain.apply(change),
+                            Step::Write { file, offset, data } | Step::Submitted { file, offset, data, .. } => {
+                                settle(&mut certain, *order, *file, *offset, data, &settled);
+                                settled.push(Settled { order: *order, file: *file, from: *offset, bytes: data.len() });
+                            }
+                            _ => {}
+                        }
+                        false
+                    })
+                }
             }
         }
         let mut pieces = Vec::new();
@@ -536,7 +588,7 @@ impl Recording {
                     let newer = settled.iter().filter(|settled| settled.file == *file && order < settled.order);
                     tear(&certain, *file, *offset, data, piece_bytes, newer, &mut pieces);
                 }
-                Step::Sync { .. } | Step::SyncDirectory | Step::Completed { .. } | Step::Abandoned { .. } => {}
+                Step::Sync { .. } | Step::SyncDirectory { .. } | Step::Completed { .. } | Step::Abandoned { .. } => {}
             }
         }
         Crash { certain, pieces }
@@ -654,6 +706,24 @@ mod tests {
         assert_eq!((content[511], content[512], content[1023], content[1024]), (1, 2, 2, 1));
         disk.complete().unwrap();
         assert_eq!(files.recording().crash(6, SECTOR_BYTES).pieces(), 0);
+    }
+
+    #[test]
+    fn folders_are_apart_and_each_is_synced_for_itself() {
+        let (files, _) = written(&[1; 512]);
+        let other = files.folder("other");
+        other.create("a").unwrap();
+        other.rename("a", "b").unwrap();
+        let names = |files: &FaultyFiles| files.list().unwrap().into_iter().map(|entry| entry.name).collect::<Vec<_>>();
+        assert_eq!((names(&files), names(&other)), (vec!["a".to_owned()], vec!["b".to_owned()]));
+        let certain = |files: &FaultyFiles| {
+            let image = files.recording().crash(files.steps(), SECTOR_BYTES).image(|_| false);
+            image.files().map(|(name, _)| name.to_owned()).collect::<Vec<_>>()
+        };
+        other.sync_directory().unwrap();
+        assert_eq!(certain(&files), ["other/b"]);
+        files.sync_directory().unwrap();
+        assert_eq!(certain(&files), ["a", "other/b"]);
     }
 
     #[test]
