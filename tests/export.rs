@@ -10,6 +10,8 @@
 #[path = "common/client.rs"]
 #[expect(dead_code, reason = "not all of it is needed here")]
 mod client;
+#[path = "common/java.rs"]
+mod java;
 #[path = "common/scratch.rs"]
 mod scratch;
 #[path = "common/wire.rs"]
@@ -17,12 +19,9 @@ mod scratch;
 mod wire;
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use client::{Client, Session};
 use scratch::Scratch;
@@ -32,8 +31,6 @@ use zorilla::compat::{self, Dirs, Mark, Options, Recovered, SENTINEL, Verdict};
 use zorilla::tree::{NodeVersion, Tree};
 use zorilla_proto::client::{PathRequest, PathWatchRequest, Request, Response};
 use zorilla_proto::{Op, Reader};
-
-const JAVA_START: Duration = Duration::from_secs(60);
 
 /// The cases that hold every kind of znode, ACL, session and epoch between them.
 const CASES: [&str; 6] = ["basic-394", "basic-380", "fuzzy-394", "quorum-394", "split-394", "two-logs-394"];
@@ -161,57 +158,6 @@ fn in_place_of_the_sentinel_and_back() {
     }
 }
 
-struct Java(Child);
-
-impl Drop for Java {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn srvr(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    stream.write_all(b"srvr").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.contains("Node count").then_some(answer)
-}
-
-/// Starts a Java server on a data directory.
-fn java(class_path: &str, home: &Path, data: &Path) -> (Java, u16, String) {
-    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let config = home.join("zoo.cfg");
-    let text = format!(
-        "dataDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\ntickTime=2000\n\
-         extendedTypesEnabled=true\npreAllocSize=64\n",
-        data.display()
-    );
-    fs::write(&config, text).unwrap();
-    let output = fs::File::create(home.join("java.out")).unwrap();
-    let child = Command::new("java")
-        .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dzookeeper.skipACL=yes"])
-        .args(["-cp", class_path, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
-        .arg(&config)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone().unwrap())
-        .stderr(output)
-        .spawn()
-        .expect("java runs");
-    let mut java = Java(child);
-    let until = Instant::now() + JAVA_START;
-    loop {
-        let said = || fs::read_to_string(home.join("java.out")).unwrap();
-        assert!(java.0.try_wait().unwrap().is_none(), "Java refuses: {}", said());
-        assert!(Instant::now() < until, "Java does not serve: {}", said());
-        if let Some(answer) = srvr(port) {
-            return (java, port, answer);
-        }
-        sleep(Duration::from_millis(100));
-    }
-}
-
 /// What a znode of the Java server is: its stat, data, ACL and children as it answers.
 fn ask(client: &mut Client, path: &str) -> (zorilla_proto::stat::Stat, Option<Vec<u8>>, Vec<u8>, Vec<String>) {
     let watch = || PathWatchRequest { path: Some(path.into()), watch: false };
@@ -235,7 +181,7 @@ fn ask(client: &mut Client, path: &str) -> (zorilla_proto::stat::Stat, Option<Ve
 
 #[test]
 fn a_java_server_serves_what_was_exported() {
-    let Some(class_path) = std::env::var("JAVA_CP").ok().filter(|path| !path.is_empty()) else {
+    let Some(class_path) = java::class_path() else {
         println!("no Java server was started: JAVA_CP is not set");
         return;
     };
@@ -247,12 +193,14 @@ fn a_java_server_serves_what_was_exported() {
         let state = state(recover(&Dirs { data, log }).unwrap().expect("a Java server was there"));
         let out = scratch.join("out");
         to_folder(&state, &out).unwrap();
-        let (_java, port, srvr) = java(&class_path, &scratch.join(""), &out);
+        let java = java::start(&class_path, &scratch.join(""), &out, &out, &["-Dzookeeper.skipACL=yes"])
+            .unwrap_or_else(|said| panic!("{case}: Java refuses: {said}"));
+        let srvr = &java.srvr;
         // The root counts twice there.
         let znodes = format!("Node count: {}\n", state.tree.len() + 1);
         assert!(srvr.contains(&format!("Zxid: {:#x}\n", state.applied.raw())) && srvr.contains(&znodes), "{srvr}");
         let stream = || {
-            let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let stream = TcpStream::connect(("127.0.0.1", java.port)).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             stream
         };

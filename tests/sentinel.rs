@@ -6,25 +6,21 @@
 //!
 //! Without a class path only our own side is tested, and it says so.
 
+#[path = "common/java.rs"]
+#[expect(dead_code, reason = "nothing is asked but srvr")]
+mod java;
 #[path = "common/scratch.rs"]
 mod scratch;
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 use scratch::Scratch;
 use zorilla::compat::progress::Quiet;
 use zorilla::compat::{self, Imported, Options, SENTINEL};
 use zorilla_proto::ids::Zxid;
-
-/// How long a Java server may take to serve or to refuse.
-const JAVA_START: Duration = Duration::from_secs(60);
 
 struct Case {
     name: &'static str,
@@ -101,63 +97,13 @@ impl Place {
 
     /// Starts a Java server here; its answer to `srvr`, or what it said when it refused.
     fn java(&self, class_path: &str, flags: &[&str]) -> Result<String, String> {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let config = self.scratch.join("zoo.cfg");
-        let text = format!(
-            "dataDir={}\ndataLogDir={}\nclientPort={port}\nclientPortAddress=127.0.0.1\nadmin.enableServer=false\n\
-             tickTime=2000\nextendedTypesEnabled=true\npreAllocSize=64\n",
-            self.data.display(),
-            self.log.display()
-        );
-        fs::write(&config, text).unwrap();
-        let output = fs::File::create(self.scratch.join("java.out")).unwrap();
-        let child = Command::new("java")
-            .args(["-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"])
-            .args(flags)
-            .args(["-cp", class_path, "org.apache.zookeeper.server.quorum.QuorumPeerMain"])
-            .arg(&config)
-            .stdin(Stdio::null())
-            .stdout(output.try_clone().unwrap())
-            .stderr(output)
-            .spawn()
-            .expect("java runs");
-        let mut java = Java(child);
-        let until = Instant::now() + JAVA_START;
-        while Instant::now() < until {
-            if let Some(status) = java.0.try_wait().unwrap() {
-                assert!(!status.success(), "a refusal is no success");
-                return Err(fs::read_to_string(self.scratch.join("java.out")).unwrap());
-            }
-            if let Some(answer) = srvr(port) {
-                return Ok(answer);
-            }
-            sleep(Duration::from_millis(100));
-        }
-        panic!("the Java server neither serves nor refuses after {JAVA_START:?}");
+        java::start(class_path, &self.scratch.join(""), &self.data, &self.log, flags).map(|java| java.srvr.clone())
     }
-}
-
-struct Java(Child);
-
-impl Drop for Java {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn srvr(port: u16) -> Option<String> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
-    stream.write_all(b"srvr").ok()?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).ok()?;
-    answer.contains("Node count").then_some(answer)
 }
 
 #[test]
 fn a_java_server_serves_what_it_had_or_refuses_on_every_state() {
-    let class_path = std::env::var("JAVA_CP").ok().filter(|path| !path.is_empty());
+    let class_path = java::class_path();
     if class_path.is_none() {
         println!("no Java server was started: JAVA_CP is not set");
     }

@@ -29,7 +29,7 @@ use zorilla_proto::ids::Zxid;
 
 use super::files::{FOLDER, Kind};
 use super::recover::Dirs;
-use super::{Fault, ImportError};
+use super::{Fault, ImportError, io_fault};
 use crate::limits::ASIDE_MAX;
 
 /// The file that keeps a Java server from starting beside us.
@@ -47,14 +47,9 @@ pub const STATE_FOLDER: &str = "zorilla-state";
 const MARK: &str = "java-mark";
 const MARK_TITLE: &str = "zorilla java mark 1";
 
-fn fault(what: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Fault {
-    let file = file.to_path_buf();
-    move |source| Fault::Io { what, file, source }
-}
-
 /// Makes the names in `folder` durable.
 pub(super) fn sync_folder(folder: &Path) -> Result<(), Fault> {
-    File::open(folder).and_then(|file| file.sync_all()).map_err(fault("synchronise", folder))
+    File::open(folder).and_then(|file| file.sync_all()).map_err(io_fault("synchronise", folder))
 }
 
 /// What a `version-2` holds.
@@ -73,11 +68,11 @@ fn entries(folder: &Path) -> Result<Option<Vec<(String, fs::Metadata)>>, Fault> 
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(fault("list", folder)(error)),
+        Err(error) => return Err(io_fault("list", folder)(error)),
     };
     for entry in entries {
-        let entry = entry.map_err(fault("list", folder))?;
-        let metadata = entry.metadata().map_err(fault("look at", &entry.path()))?;
+        let entry = entry.map_err(io_fault("list", folder))?;
+        let metadata = entry.metadata().map_err(io_fault("look at", &entry.path()))?;
         names.push((entry.file_name().to_string_lossy().into_owned(), metadata));
     }
     names.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
@@ -159,7 +154,7 @@ impl Mark {
     /// Makes it durable. An export into `version-2` ends with this, so that the next start knows those files for its own.
     pub fn write(&self, dirs: &Dirs) -> Result<(), Fault> {
         let folder = dirs.data.join(STATE_FOLDER);
-        fs::create_dir_all(&folder).map_err(fault("make", &folder))?;
+        fs::create_dir_all(&folder).map_err(io_fault("make", &folder))?;
         sync_folder(&dirs.data)?;
         let line = |name, print: Fingerprint| format!("{name} {} {} {:08x}\n", print.files, print.bytes, print.crc);
         let mut text = format!("{MARK_TITLE}\nzxid {:x}\n", self.zxid.raw());
@@ -169,7 +164,7 @@ impl Mark {
         let making = folder.join("java-mark.making");
         write_file(&making, text.as_bytes())?;
         let file = Mark::file(dirs);
-        fs::rename(&making, &file).map_err(fault("make", &file))?;
+        fs::rename(&making, &file).map_err(io_fault("make", &file))?;
         sync_folder(&folder)
     }
 
@@ -179,7 +174,7 @@ impl Mark {
         let text = match fs::read(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(fault("read", &file)(error).into()),
+            Err(error) => return Err(io_fault("read", &file)(error).into()),
         };
         match str::from_utf8(&text).ok().and_then(Mark::parse) {
             Some(mark) => Ok(Some(mark)),
@@ -209,9 +204,9 @@ impl Mark {
 
 /// Writes a file and makes its content durable, not its name.
 pub(super) fn write_file(path: &Path, content: &[u8]) -> Result<(), Fault> {
-    let mut file = File::create(path).map_err(fault("make", path))?;
-    file.write_all(content).map_err(fault("write", path))?;
-    file.sync_all().map_err(fault("synchronise", path))
+    let mut file = File::create(path).map_err(io_fault("make", path))?;
+    file.write_all(content).map_err(io_fault("write", path))?;
+    file.sync_all().map_err(io_fault("synchronise", path))
 }
 
 /// What a start has to do about a Java server's files.
@@ -286,7 +281,7 @@ pub(super) fn set_aside(dirs: &Dirs, before: Before<'_>) -> Result<Vec<PathBuf>,
 fn set_one_aside(base: &Path, before: Before<'_>) -> Result<Option<PathBuf>, ImportError> {
     let (folder, making) = (base.join(FOLDER), base.join(MAKING));
     let found = content(&folder)?;
-    let mut step = |what: &str, at: &Path| before(what).map_err(fault("change", at));
+    let mut step = |what: &str, at: &Path| before(what).map_err(io_fault("change", at));
     if found == Content::Both {
         return Err(ImportError::Mixed { folder });
     }
@@ -297,7 +292,7 @@ fn set_one_aside(base: &Path, before: Before<'_>) -> Result<Option<PathBuf>, Imp
         step("make the folder", &making)?;
         match fs::create_dir(&making) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(fault("make", &making)(error).into());
+                return Err(io_fault("make", &making)(error).into());
             }
             _ => {}
         }
@@ -315,7 +310,7 @@ fn set_one_aside(base: &Path, before: Before<'_>) -> Result<Option<PathBuf>, Imp
         Content::Java | Content::Both => {
             step("name what was set aside", &making)?;
             let aside = free_name(base)?;
-            fs::rename(&making, &aside).map_err(fault("rename", &making))?;
+            fs::rename(&making, &aside).map_err(io_fault("rename", &making))?;
             sync_folder(base)?;
             Ok(Some(aside))
         }
@@ -325,11 +320,11 @@ fn set_one_aside(base: &Path, before: Before<'_>) -> Result<Option<PathBuf>, Imp
             let sentinel = making.join(SENTINEL);
             match fs::remove_file(&sentinel) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(fault("remove", &sentinel)(error).into());
+                    return Err(io_fault("remove", &sentinel)(error).into());
                 }
                 _ => {}
             }
-            fs::remove_dir(&making).map_err(fault("remove", &making))?;
+            fs::remove_dir(&making).map_err(io_fault("remove", &making))?;
             sync_folder(base)?;
             Ok(None)
         }
@@ -344,19 +339,19 @@ fn put_in_place(
 ) -> Result<(), ImportError> {
     let (folder, making) = (base.join(FOLDER), base.join(MAKING));
     if found == Content::Missing {
-        fs::rename(&making, &folder).map_err(fault("rename", &making))?;
+        fs::rename(&making, &folder).map_err(io_fault("rename", &making))?;
         return Ok(());
     }
     match renameat_with(CWD, &making, CWD, &folder, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
             let aside = free_name(base)?;
-            fs::rename(&folder, &aside).map_err(fault("rename", &folder))?;
+            fs::rename(&folder, &aside).map_err(io_fault("rename", &folder))?;
             step("put it in place, in two steps", &folder)?;
-            fs::rename(&making, &folder).map_err(fault("rename", &making))?;
+            fs::rename(&making, &folder).map_err(io_fault("rename", &making))?;
             Ok(())
         }
-        Err(errno) => Err(fault("rename", &folder)(errno.into()).into()),
+        Err(errno) => Err(io_fault("rename", &folder)(errno.into()).into()),
     }
 }
 
@@ -372,17 +367,17 @@ pub(super) fn refuse_java(folder: &Path) -> Result<(), ImportError> {
 /// if it was there.
 pub(super) fn exchange(new: &Path, old: &Path) -> Result<(), Fault> {
     if !old.exists() {
-        return fs::rename(new, old).map_err(fault("rename", new));
+        return fs::rename(new, old).map_err(io_fault("rename", new));
     }
     match renameat_with(CWD, new, CWD, old, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(()),
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::OPNOTSUPP) => {
             let between = new.with_extension("zorilla-old");
-            fs::rename(old, &between).map_err(fault("rename", old))?;
-            fs::rename(new, old).map_err(fault("rename", new))?;
-            fs::rename(&between, new).map_err(fault("rename", &between))
+            fs::rename(old, &between).map_err(io_fault("rename", old))?;
+            fs::rename(new, old).map_err(io_fault("rename", new))?;
+            fs::rename(&between, new).map_err(io_fault("rename", &between))
         }
-        Err(errno) => Err(fault("rename", old)(errno.into())),
+        Err(errno) => Err(io_fault("rename", old)(errno.into())),
     }
 }
 
@@ -395,7 +390,7 @@ fn free_name(base: &Path) -> Result<PathBuf, ImportError> {
     for name in names {
         match fs::symlink_metadata(&name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(name),
-            Err(error) => return Err(fault("look at", &name)(error).into()),
+            Err(error) => return Err(io_fault("look at", &name)(error).into()),
             Ok(_) => {}
         }
     }

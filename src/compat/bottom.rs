@@ -11,7 +11,7 @@ use zorilla_proto::ids::SessionId;
 use zorilla_snapshot::{Entry, FileSink, Meta, Run, RunId, Spec, Value, What, WriteError, Writer};
 
 use super::sort::Sorted;
-use super::{Damage, Fault};
+use super::{Damage, Fault, io_fault};
 use crate::tree::{Tree, digest, quota};
 
 /// An ACL that a snapshot names and does not hold: it was made while the file was written, and the log sets it. Until then
@@ -44,11 +44,6 @@ pub(super) struct Bottom {
     snapshot: PathBuf,
     owners: HashMap<SessionId, (u32, u64)>,
     meta: Meta,
-}
-
-fn io_fault(what: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Fault {
-    let file = file.to_path_buf();
-    move |source| Fault::Io { what, file, source }
 }
 
 impl Bottom {

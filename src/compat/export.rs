@@ -14,7 +14,7 @@ use super::aside::{self, Fingerprint, Mark};
 use super::files::FOLDER;
 use super::recover::{Dirs, Epochs};
 use super::write::write_snapshot;
-use super::{Fault, ImportError, SENTINEL};
+use super::{Fault, ImportError, SENTINEL, io_fault};
 use crate::tree::Tree;
 
 /// What is written.
@@ -42,23 +42,18 @@ const PREPARED: &str = "version-2.zorilla-export";
 /// While a snapshot is written. Java takes every name that begins with `snapshot.` for one.
 const MAKING: &str = "zorilla-making";
 
-fn fault(what: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Fault {
-    let file = file.to_path_buf();
-    move |source| Fault::Io { what, file, source }
-}
-
 /// Writes the state into `folder/version-2`, durably. `folder` may be there; a `version-2` in it must be empty.
 ///
 /// # Errors
 /// There is something already, or the disk fails; what was begun is left and named.
 pub fn to_folder(state: &State, folder: &Path) -> Result<Exported, Fault> {
     let version = folder.join(FOLDER);
-    fs::create_dir_all(&version).map_err(fault("make", &version))?;
-    let mut found = fs::read_dir(&version).map_err(fault("list", &version))?;
+    fs::create_dir_all(&version).map_err(io_fault("make", &version))?;
+    let mut found = fs::read_dir(&version).map_err(io_fault("list", &version))?;
     if let Some(entry) = found.next() {
-        let name = entry.map_err(fault("list", &version))?.file_name();
+        let name = entry.map_err(io_fault("list", &version))?.file_name();
         let taken = io::Error::other(format!("it holds {} already; name an empty directory", name.to_string_lossy()));
-        return Err(fault("export into", &version)(taken));
+        return Err(io_fault("export into", &version)(taken));
     }
     let exported = fill(state, &version)?;
     aside::sync_folder(folder)?;
@@ -68,15 +63,15 @@ pub fn to_folder(state: &State, folder: &Path) -> Result<Exported, Fault> {
 /// Writes the files of a `version-2`.
 fn fill(state: &State, version: &Path) -> Result<Exported, Fault> {
     let making = version.join(MAKING);
-    let file = File::create(&making).map_err(fault("make", &making))?;
+    let file = File::create(&making).map_err(io_fault("make", &making))?;
     let mut out = io::BufWriter::new(&file);
     let State { tree, applied, sessions, epochs } = state;
-    let bytes = write_snapshot(&mut out, tree, sessions, *applied).map_err(fault("write", &making))?;
-    out.flush().map_err(fault("write", &making))?;
+    let bytes = write_snapshot(&mut out, tree, sessions, *applied).map_err(io_fault("write", &making))?;
+    out.flush().map_err(io_fault("write", &making))?;
     drop(out);
-    file.sync_all().map_err(fault("synchronise", &making))?;
+    file.sync_all().map_err(io_fault("synchronise", &making))?;
     let snapshot = version.join(format!("snapshot.{:x}", applied.raw()));
-    fs::rename(&making, &snapshot).map_err(fault("rename", &making))?;
+    fs::rename(&making, &snapshot).map_err(io_fault("rename", &making))?;
     if let Some(Epochs { accepted, current }) = epochs {
         aside::write_file(&version.join("currentEpoch"), current.to_string().as_bytes())?;
         aside::write_file(&version.join("acceptedEpoch"), accepted.to_string().as_bytes())?;
@@ -99,11 +94,11 @@ pub fn in_place(state: &State, dirs: &Dirs) -> Result<Exported, ImportError> {
         let prepared = base.join(PREPARED);
         match fs::remove_dir_all(&prepared) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(fault("remove", &prepared)(error).into());
+                return Err(io_fault("remove", &prepared)(error).into());
             }
             _ => {}
         }
-        fs::create_dir(&prepared).map_err(fault("make", &prepared))?;
+        fs::create_dir(&prepared).map_err(io_fault("make", &prepared))?;
     }
     let data = dirs.data.join(PREPARED);
     let Exported { bytes, snapshot } = fill(state, &data)?;
@@ -117,13 +112,13 @@ pub fn in_place(state: &State, dirs: &Dirs) -> Result<Exported, ImportError> {
         // What was there: the sentinel's folder, or nothing.
         match fs::remove_file(prepared.join(SENTINEL)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(fault("remove", &prepared)(error).into());
+                return Err(io_fault("remove", &prepared)(error).into());
             }
             _ => {}
         }
         match fs::remove_dir(&prepared) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(fault("remove", &prepared)(error).into());
+                return Err(io_fault("remove", &prepared)(error).into());
             }
             _ => {}
         }

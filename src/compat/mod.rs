@@ -129,6 +129,12 @@ pub enum Fault {
     },
 }
 
+/// The fault that the operating system refused `what` on `file`.
+fn io_fault(what: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Fault {
+    let file = file.to_path_buf();
+    move |source| Fault::Io { what, file, source }
+}
+
 /// Where the bytes of a file are not what must stand there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {

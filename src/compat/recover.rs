@@ -24,7 +24,7 @@ use super::replay::{Fuzzy, Odd};
 use super::snapshot::{self, Snapshot, Trailer};
 use super::sort::Sorter;
 use super::txnlog::{End, EndKind, Step, TxnLog};
-use super::{Damage, Fault, ImportError};
+use super::{Damage, Fault, ImportError, io_fault};
 use crate::gate::Digests;
 use crate::limits::{
     IMPORT_CHUNK_BYTES_MAX, IMPORT_SNAPSHOTS_MAX, IMPORT_UNSET_ACLS_MAX, IMPORT_WARNINGS_MAX, JUTE_MAXBUFFER_BYTES_MAX,
@@ -175,11 +175,6 @@ pub(super) struct Survey {
     /// Ascending.
     logs: Vec<Named>,
     epochs: Option<Epochs>,
-}
-
-fn io_fault(what: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Fault {
-    let file = file.to_path_buf();
-    move |source| Fault::Io { what, file, source }
 }
 
 /// Looks for what a Java server would take for its own. `None`: nothing.

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use zorilla_proto::ids::Zxid;
 
 use super::snapshot::Node;
-use super::{Damage, Fault};
+use super::{Damage, Fault, io_fault};
 use crate::limits::{IMPORT_CHUNK_BYTES_MAX, IMPORT_FILES_MAX};
 use crate::tree::{NodeVersion, digest};
 
@@ -69,11 +69,6 @@ struct Spilled {
     file: File,
     bytes: u64,
     crc: u32,
-}
-
-fn io_fault(what: &'static str, file: &Path) -> impl FnOnce(io::Error) -> Fault {
-    let file = file.to_path_buf();
-    move |source| Fault::Io { what, file, source }
 }
 
 impl Sorter {

@@ -183,6 +183,14 @@ impl Found {
         self.runs.iter().map(|(run, _)| run.clone()).collect()
     }
 
+    /// What the log's tail is applied to: the state, or an empty one whose hashes have this seed.
+    fn replay(&self, seed: u64) -> Result<Replay, StartError> {
+        let (Some(head), Some((newest, _))) = (&self.head, self.runs.first()) else { return Ok(Replay::new(seed)) };
+        let damaged = |fault| StartError::State(StateError::Damaged(fault));
+        let tree = Tree::open(head.seed, self.layers()).map_err(damaged)?;
+        Ok(Replay::resume(tree, newest.meta()))
+    }
+
     /// Whether the log may end with this state: `named` is what it names last, `log` where it lives, `last` its end.
     pub fn check_log<F: Files>(
         &self,
@@ -395,25 +403,11 @@ pub fn open<D: Disk, F: StateFiles>(
         let (head, zxid) = (state_files.path(&head.file()), head.zxid);
         return Err(StartError::State(StateError::NoLog { head, zxid, log: log_folder, last: Zxid::ZERO }));
     }
-    let mut replay = match (&found.head, found.runs.first()) {
-        (Some(head), Some((newest, _))) => {
-            let tree =
-                Tree::open(head.seed, found.layers()).map_err(|fault| StartError::State(StateError::Damaged(fault)))?;
-            Replay::resume(tree, newest.meta())
-        }
-        _ => Replay::new(entropy),
-    };
+    let mut replay = found.replay(entropy)?;
     let snapshot = found.zxid();
     let mut misfit = None;
     let opened = Wal::open(disk, options.clone(), entropy, &mut |record| {
-        let RecordRef::Txn { zxid, payload } = record else { return Ok(()) };
-        if zxid <= snapshot {
-            return Ok(());
-        }
-        replay.apply(zxid, payload).map_err(|found| {
-            misfit = Some(found);
-            Stop
-        })
+        apply_beyond(snapshot, record, &mut replay, &mut misfit)
     });
     match (opened, misfit) {
         (_, Some(misfit)) if replay.txns() == 0 && snapshot.successor().is_none_or(|next| next < misfit.zxid) => {
@@ -431,6 +425,23 @@ pub fn open<D: Disk, F: StateFiles>(
             Ok(opened)
         }
     }
+}
+
+/// Applies a record of the log, unless the state goes up to `snapshot` and holds it.
+fn apply_beyond(
+    snapshot: Zxid,
+    record: RecordRef<'_>,
+    replay: &mut Replay,
+    misfit: &mut Option<Misfit>,
+) -> Result<(), Stop> {
+    let RecordRef::Txn { zxid, payload } = record else { return Ok(()) };
+    if zxid <= snapshot {
+        return Ok(());
+    }
+    replay.apply(zxid, payload).map_err(|found| {
+        *misfit = Some(found);
+        Stop
+    })
 }
 
 /// Log and state, read and left as they are.
@@ -462,26 +473,12 @@ fn look_once<L: Files, F: StateFiles>(log_files: &L, state_files: &F, seed: u64)
     let of_log = zorilla_wal::store_of(log_files).map_err(StartError::Log)?;
     let named = zorilla_wal::state_of(log_files).map_err(StartError::Log)?;
     let found = find(state_files, of_log, named.as_ref()).map_err(StartError::State)?;
-    let mut replay = match (&found.head, found.runs.first()) {
-        (Some(head), Some((newest, _))) => {
-            let tree =
-                Tree::open(head.seed, found.layers()).map_err(|fault| StartError::State(StateError::Damaged(fault)))?;
-            Replay::resume(tree, newest.meta())
-        }
-        _ => Replay::new(seed),
-    };
+    let mut replay = found.replay(seed)?;
     let Some(store) = of_log else { return Ok(Looked { replay, epochs: zorilla_wal::Epochs::default(), fresh: true }) };
     let snapshot = found.zxid();
     let mut misfit = None;
     let read = zorilla_wal::read(log_files, &Options::new(store), &mut |record| {
-        let RecordRef::Txn { zxid, payload } = record else { return Ok(()) };
-        if zxid <= snapshot {
-            return Ok(());
-        }
-        replay.apply(zxid, payload).map_err(|found| {
-            misfit = Some(found);
-            Stop
-        })
+        apply_beyond(snapshot, record, &mut replay, &mut misfit)
     });
     match (read, misfit) {
         (_, Some(misfit)) => Err(StartError::Misfit(misfit)),
